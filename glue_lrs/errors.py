@@ -20,19 +20,19 @@ from os import PathLike, fspath
 from reprlib import Repr
 from typing import Literal, Self, TypeAlias
 
-#: Severity of a message. ``"info"``: a known limitation. ``"warning"``: the flux is probably not
-#: what the user intended to measure. ``"error"``: the flux is wrong.
+#: Severity of a finding or warning. ``"info"``: a known limitation. ``"warning"``: the flux is
+#: probably not what the user intended to measure. ``"error"``: the flux is wrong.
 Severity: TypeAlias = Literal["info", "warning", "error"]
 
-#: Severities, worst first.
+#: All severities, from the most to the least severe.
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 
-#: Largest number of characters of a value that a message quotes, a line of a terminal.
+#: Largest number of characters that a message quotes of a value: the width of a terminal.
 LONGEST_VALUE = 80
 
 
 class _Repr(Repr):
-    """Representation of values with the words of JSON, and of NumPy's numbers as numbers."""
+    """Repr with true, false and null as in JSON, and NumPy scalars without their type."""
 
     def repr1(self, x: object, level: int) -> str:
         if x is None or isinstance(x, bool):
@@ -42,7 +42,7 @@ class _Repr(Repr):
         return super().repr1(x, level)
 
 
-#: Representation of values of any size and depth, in a time that does not depend on them.
+#: Abbreviates long and deeply nested values, so that the time for a repr is limited.
 _REPR = _Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 4 * LONGEST_VALUE
 _REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = _REPR.maxset = LONGEST_VALUE // 2
@@ -62,7 +62,7 @@ def quoted(value: object) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return names from a file, separated by commas, for a message: ten of them at most."""
+    """Return names as text for a message: the first ten, and the number of the others."""
     every = [*names]
     rest = f" and {len(every) - 10} more" * (len(every) > 10)
     return ", ".join(map(_cut, every[:10])) + rest
@@ -77,18 +77,18 @@ def _cut(text: str) -> str:
 
 
 def escaped(text: str, keep: str = "") -> str:
-    """Escape the characters of a text that a terminal or window would not show as they are.
+    """Return a text in which the characters that are not printable are escaped.
 
     These are control characters such as ESC and newline, marks that change the direction of the
     text, and bytes of file names that are not valid in their encoding. The escapes are those of
-    JSON, so that JSON remains JSON.
+    JSON, so that text in JSON format remains valid.
 
     Parameters
     ----------
     text : str
         Text, for example from a file.
     keep : str
-        Characters to keep.
+        Characters that are not escaped.
     """
     if text.isprintable():
         return text
@@ -199,7 +199,7 @@ class Message(Exception):  # noqa: N818 - base of errors and of warnings
     def render(
         self, syntax: Callable[[Setting], str | None] = str, *, with_subject: bool = True
     ) -> str:
-        """Return the message as one line, in which other characters than printable are escaped.
+        """Return the message as one line, in which characters that are not printable are escaped.
 
         Parameters
         ----------
@@ -294,7 +294,7 @@ class LRSWarning(Message, UserWarning):
     Attributes
     ----------
     severity : Severity
-        ``"error"`` for the warning of a finding that makes a result wrong.
+        Severity of the finding for which the warning is issued, ``"warning"`` if there is none.
     """
 
     severity: Severity = "warning"
@@ -309,7 +309,7 @@ class FilledPixelsWarning(LRSWarning):
 
 
 class UncorrectedPixelsWarning(LRSWarning):
-    """Warning that the flux on bad pixels of some rows could not be restored."""
+    """Warning that the bad-pixel correction could not restore the flux of some rows."""
 
 
 class NoApertureCorrectionWarning(LRSWarning):
@@ -317,15 +317,15 @@ class NoApertureCorrectionWarning(LRSWarning):
 
 
 class NoiseWarning(LRSWarning):
-    """Warning that the noise of an image exceeds its errors."""
+    """Warning that the noise measured in an image is larger than its errors (ERR) indicate."""
 
 
 class OffCentreCorrectionWarning(LRSWarning):
-    """Warning that an aperture correction is applied to an aperture off the source."""
+    """Warning that an aperture correction is applied to an off-centre or too narrow aperture."""
 
 
 class CorrectionRangeWarning(LRSWarning):
-    """Warning that an aperture correction is applied beyond the ends of its table."""
+    """Warning that wavelengths or aperture sizes are outside the table of aperture corrections."""
 
 
 class NoVariancesWarning(LRSWarning):
@@ -337,11 +337,11 @@ class InvalidVariancesWarning(LRSWarning):
 
 
 class NoBackgroundWarning(LRSWarning):
-    """Warning that the columns beside the aperture contain a background that stays in the flux."""
+    """Warning that the columns beside the aperture show a background that is not subtracted."""
 
 
 class RowsWithoutBackgroundWarning(LRSWarning):
-    """Warning that rows have too few background pixels."""
+    """Warning that rows have too few pixels in the background regions to fit a background."""
 
 
 class OffImageWarning(LRSWarning):
@@ -357,7 +357,7 @@ class PositionWarning(LRSWarning):
 
 
 class ApertureOffSourceWarning(LRSWarning):
-    """Warning that the source is not centred in the aperture, or outside of it."""
+    """Warning that the source is off the centre of the aperture, or outside the aperture."""
 
 
 class NegativeTraceWarning(LRSWarning):
@@ -373,15 +373,15 @@ class NoSourceWarning(LRSWarning):
 
 
 class TraceWarning(LRSWarning):
-    """Warning that the trace does not have the shape that the WCS gives."""
+    """Warning that the measured trace has a different shape from the trace of the WCS."""
 
 
 class FitWarning(LRSWarning):
-    """Warning that the fit of an optimal extraction is doubtful."""
+    """Warning that the fit of an optimal extraction may be wrong."""
 
 
 class UnusedOptionWarning(LRSWarning):
-    """Warning that a parameter has no effect."""
+    """Warning that a parameter that the user has set has no effect."""
 
 
 class DifferentTargetsWarning(LRSWarning):
@@ -389,23 +389,23 @@ class DifferentTargetsWarning(LRSWarning):
 
 
 class DifferentSpectraWarning(LRSWarning):
-    """Warning that combined spectra contradict each other."""
+    """Warning that combined spectra differ in flux, source type or aperture correction."""
 
 
 class RepeatedSpectraWarning(LRSWarning):
-    """Warning that data are combined twice."""
+    """Warning that the same data are included more than once in a combination."""
 
 
 class UnusedSpectraWarning(LRSWarning):
-    """Warning that spectra, or the clipping of spectra, are left out of a combination."""
+    """Warning that spectra are left out of a combination, or wavelength bins have no input."""
 
 
 class TimesWarning(LRSWarning):
     """Warning that the times of integrations are not barycentric, missing or repeated."""
 
 
-#: Prefixes of the names of modules that a warning must not report as its location. The location is
-#: the line that called these modules.
+#: Prefixes of the names of modules that are skipped in the search for the location of a warning,
+#: which is the line in the user's code that called them.
 _SKIPPED = (
     "glue_lrs.", "astropy.io.registry.", "astropy.nddata.", "specutils.io.", "specutils.spectra.",
     "contextlib.", "copy.", "dataclasses.", "functools.",
@@ -425,7 +425,7 @@ def warn(warning: LRSWarning) -> None:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return the proposal ``" (did you mean 'x'?)"`` for a word that is not known.
+    """Return the text ``" (did you mean 'x'?)"`` for a word that is not in a list of known words.
 
     The proposed word ``x`` is the known word that is most similar to `word`, ignoring case. If no
     known word is similar, ``""`` is returned.

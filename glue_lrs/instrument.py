@@ -33,16 +33,18 @@ APERTURE_WIDTH = 8
 FWHM = 2.0 * math.sqrt(2.0 * math.log(2.0))
 
 
-#: Standard deviation of the PSF along the slit: smallest value in columns, slope at long
-#: wavelengths in columns per micron, and middle and width in micron of the transition.
+#: Standard deviation of the PSF along the slit, which is constant at short wavelengths and rises
+#: linearly at long ones: constant in columns, slope in columns per micron, and middle and width in
+#: micron of the transition between the two.
 _WIDTH, _WIDTH_SLOPE, _WIDTH_ONSET, _WIDTH_RANGE = 0.97, 0.137, 8.5, 1.2
 
 
 def psf_width(wavelength: ArrayLike) -> NDArray[np.float64]:
-    """Return the standard deviation of a Gaussian fitted to a real star, in columns.
+    """Return the expected standard deviation of the LRS PSF along the slit, in columns.
 
-    It is a smooth function through the widths of the bright star in program 6620 from 5.5 to 14
-    micron, from which it differs by at most 3%. It includes the integration over the pixels.
+    It is a smooth function of the wavelength that differs by at most 3% from the widths of
+    Gaussians fitted to the bright star in program 6620 from 5.5 to 14 micron. It includes the
+    broadening by the integration over the pixels.
 
     Parameters
     ----------
@@ -67,6 +69,6 @@ def expected_fwhm(wavelength: ArrayLike) -> NDArray[np.float64]:
     -------
     ndarray
         FWHM in arcsec of a Gaussian with the standard deviation `psf_width`. It is up to 13%
-        smaller than the widths in STScI's LRS extraction notebook, which are not measured.
+        smaller than the widths in STScI's LRS extraction notebook, which are not measurements.
     """
     return FWHM * PIXEL_SCALE * psf_width(wavelength)

@@ -55,7 +55,7 @@ class LazyHeader(fits.Header):
 
     @staticmethod
     def view(header: fits.Header) -> fits.Header:
-        """Return a header to read, not to modify. A `LazyHeader` is not copied for this."""
+        """Return a header for reading only. Unlike access, this does not copy a `LazyHeader`."""
         if isinstance(header, LazyHeader) and not header._accessed:
             return header.__dict__["_template"]
         return header

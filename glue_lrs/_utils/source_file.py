@@ -1,4 +1,4 @@
-"""SourceFile: path of a file that was read, with the state that the file had then."""
+"""SourceFile: path of a file that was read, with the state of the file at that time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SourceFile(str):
 
     @classmethod
     def from_path(cls, path: str) -> Self:
-        """Return the path with the current state of the file, which is None if it is missing."""
+        """Return the path with the current state of the file, None if the file is missing."""
         made = cls(path)
         made._state = _state(path)
         return made
@@ -47,9 +47,10 @@ class SourceFile(str):
 
     @property
     def is_overwritten(self) -> bool:
-        """Whether the content of the file that was read was changed in place or cut off.
+        """Whether the content of the file that was read was changed in place or truncated.
 
-        A file that was replaced or removed keeps its content for those who have opened it.
+        If the file was instead replaced by a new file or removed, its memory-mapped arrays remain
+        valid.
         """
         now = _state(self)
         if now is None or self._state is None or now == self._state:

@@ -58,7 +58,8 @@ def masked_median(values: NDArray[Any], good: Mask) -> Array:
 def median_variance(number: NDArray[np.int_]) -> Array:
     """Return the ratio of the variance of a median of `number` values to that of a single value.
 
-    The ratio approaches pi / (2 number) for large samples, and is corrected for small samples.
+    The values have a normal distribution. The ratio approaches pi / (2 number) for large samples,
+    and is corrected for small samples.
     """
     many = np.pi / (2.0 * number + np.where(number % 2, 1.0, 2.6))
     return np.where(number <= 2, 1.0 / number, many)
@@ -84,7 +85,7 @@ def row_level(values: Array, mask: Mask) -> Array:
 
 
 def running_sum(values: Array, half: int) -> Array:
-    """Return the running sum over each row and `half` rows on either side.
+    """Return the running sum over rows (the first axis): each row and `half` rows on either side.
 
     Near the first and the last row, the sum includes fewer rows.
     """
@@ -97,7 +98,7 @@ def running_sum(values: Array, half: int) -> Array:
 
 
 def running_mean(values: Array, good: Mask, half: int) -> Array:
-    """Return the running mean of good pixels over each row and `half` rows on either side.
+    """Return the running mean of good pixels in each row and `half` rows on either side.
 
     The mean is 0 if no pixel is good. Bad pixels must have the value 0.
     """

@@ -13,7 +13,8 @@ from glue_lrs.errors import LRSError, ReferenceFileError, nearest, quoted
 T = TypeVar("T")
 
 
-#: Largest absolute value of a number. Beyond 2 ** 53, about 1e16, pixels cannot be told apart.
+#: Largest accepted absolute value of a number. Above 2 ** 53, about 1e16, neighbouring pixel
+#: numbers are not distinct in double precision.
 _LARGEST = 1e15
 
 
@@ -90,7 +91,10 @@ def one_of(*words: str) -> Callable[[str, object], str]:
 
 
 def one_of_any_case(*words: str) -> Callable[[str, object], str]:
-    """Return a validator as `one_of` for words in capitals, which accepts small letters as well."""
+    """Return a validator that accepts the given upper-case words, also in lower case.
+
+    The validator returns the word in upper case.
+    """
     check = one_of(*words)
     return lambda key, value: check(key, value.upper() if isinstance(value, str) else value)
 
@@ -117,7 +121,7 @@ def checked(check: Callable[[str, object], T], key: str, value: object) -> T:
 
 
 def is_deeper(value: object, levels: int) -> bool:
-    """Return whether mappings, lists and tuples are nested in more than a number of levels."""
+    """Return whether mappings, lists and tuples in a value are nested in more than `levels`."""
     found: list[object] = [value]
     for _ in range(levels + 1):
         nested = [one for one in found if isinstance(one, Mapping | list | tuple)]

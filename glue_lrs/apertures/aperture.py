@@ -40,7 +40,7 @@ from glue_lrs.instrument import expected_fwhm
 
 @dataclass(frozen=True, kw_only=True)
 class Aperture:
-    """Extraction aperture: the pixels over which a spectrum is summed.
+    """Extraction aperture: the region along the slit over which the flux of each row is summed.
 
     If `src_coeff` is given, it defines the edges. Otherwise, if `extract_width` is given, the
     aperture has this width and is centred on the trace or, without a trace, between `xstart` and
@@ -64,8 +64,8 @@ class Aperture:
     Raises
     ------
     ReferenceFileError
-        If a value is not a number, if a lower limit is greater than the upper limit, or if the
-        number of polynomials is odd.
+        If a value is not a number or out of range, if a lower limit is greater than the upper
+        limit, or if the number of polynomials is odd.
 
     See Also
     --------
@@ -165,7 +165,8 @@ class Aperture:
         wavelength : array_like, optional
             Wavelength of each row in micron, shape (row,). Required if `center` is a trace.
         order : int
-            Degree of the polynomial that represents the width as a function of the wavelength.
+            Degree of the polynomial that represents the width as a function of the wavelength. It
+            is reduced if there are too few widths for it.
         pixel_scale : float
             Pixel scale in arcsec per column.
         **kwargs
@@ -202,7 +203,8 @@ class Aperture:
                 f"order is {quoted(order)}, expected a whole number of 0 or more"
             )
         if fwhm is None:
-            waves = np.linspace(5.0, 14.0, 19)  # the range in which the width was measured
+            # LRS range in steps of 0.5 micron. The expected FWHM was measured from 5.5 to 14.
+            waves = np.linspace(5.0, 14.0, 19)
             fwhm = waves, expected_fwhm(waves)
         if isinstance(fwhm, tuple | list) and len(fwhm) == 2:
             waves, widths = (np.asarray(values, dtype=float).ravel() for values in fwhm)
@@ -224,7 +226,7 @@ class Aperture:
         return cls.from_edges(lower, upper, independent_var="wavelength", **kwargs)
 
     def shifted(self, offset: float) -> Aperture:
-        """Return the aperture shifted by `offset` columns. Limits of None remain None."""
+        """Return the aperture shifted by `offset` columns. Limits that are None remain None."""
         return replace(
             self,
             xstart=None if self.xstart is None else self.xstart + offset,

@@ -17,9 +17,10 @@ from glue_lrs.spectra.findings import Finding
 if TYPE_CHECKING:
     from glue_lrs.io.files import Source
 
-#: Wavelengths and sizes within `_MARGIN` (micron or pixels) of the ends of the table count as
-#: inside, because no factor changes by 1% over it. Values outside are reported if they are more
-#: than the fraction `_REPORTED_OUTSIDE` of the rows: the ends of spectra have little flux.
+#: Wavelengths and sizes that are outside the table by at most `_MARGIN` (micron or pixels) count as
+#: inside, because factors change by less than 1% over this distance. Values farther outside are
+#: reported if they are more than the fraction `_REPORTED_OUTSIDE` of all values. A smaller fraction
+#: is usually at the ends of the spectrum, which have little flux.
 _MARGIN, _REPORTED_OUTSIDE = 0.01, 0.1
 
 
@@ -132,18 +133,20 @@ class ApertureCorrection:
         return hash((self.subarray.upper(), self.factor.tobytes()))
 
     def check(self, subarray: str | None, label: str = "image") -> None:
-        """Raise `CorrectionError` if the table does not apply to a given SUBARRAY."""
+        """Raise `CorrectionError` if the table is not for the SUBARRAY of an image.
+
+        `label` is the name of the image in the message.
+        """
         if (subarray or "").upper() != self.subarray.upper():
             raise CorrectionError(
-                f"is for SUBARRAY {self.subarray}, expected {subarray} as {label}",
+                f"is for SUBARRAY {self.subarray}, expected {subarray}, that of {label}",
                 subject=self._label,
             )
 
     def range_findings(self, wavelength: ArrayLike, size: ArrayLike) -> list[Finding]:
-        """Return findings if many wavelengths or sizes are outside the table.
+        """Return findings if more than 10% of the wavelengths or sizes are outside the table.
 
-        Their factors are those of the nearest value in the table, as in the pipeline. A few
-        wavelengths at the ends of a spectrum cause none.
+        Values outside have the factor of the nearest value in the table, as in the pipeline.
 
         Parameters
         ----------
@@ -163,7 +166,7 @@ class ApertureCorrection:
                         "correction_range",
                         f"{outside.mean():.0%} of the {name} ({known.min():.4g} to "
                         f"{known.max():.4g} {unit}) are outside the aperture correction, which "
-                        f"has {axis[0]:.4g} to {axis[-1]:.4g}; its nearest factors are applied",
+                        f"covers {axis[0]:.4g} to {axis[-1]:.4g}; its nearest factors are applied",
                         {"outside": float(outside.mean())},
                     )
                 )

@@ -1,4 +1,4 @@
-"""Background regions next to the source, and background model that is fitted to their pixels."""
+"""Background regions next to the source, and the background model fitted to their pixels."""
 
 from __future__ import annotations
 
@@ -24,11 +24,13 @@ from glue_lrs.apertures.weights import Weights, region_weights, union
 from glue_lrs.errors import ApertureError, Hint, LRSWarning, ReferenceFileError, quoted, warn
 from glue_lrs.spectra.findings import Finding
 
-#: Largest `bkg_order`. Polynomials of order 15 and higher are ill-conditioned on all columns of the
-#: detector, so that nothing is subtracted, as in the pipeline.
+#: Largest accepted `bkg_order`. The limit only avoids useless computation: even on all columns of
+#: the detector, fits of order 15 and higher are ill-conditioned, and the background is then 0, as
+#: in the pipeline.
 HIGHEST_ORDER = 100
 
-#: Largest `smoothing_length`: a running mean over all 1024 rows of the detector in every row.
+#: Largest `smoothing_length` in rows, with which the running mean in every row extends over all
+#: 1024 rows of the detector.
 _LONGEST_SMOOTHING = 2047
 
 
@@ -47,8 +49,8 @@ class Background:
     bkg_order : int
         Order of the polynomial, at most 100.
     smoothing_length : int
-        Number of rows in the running mean that is applied along the dispersion before the fit. It
-        must be odd and at least 3, or 0 for no smoothing, and less than twice the number of rows of
+        Number of rows in the running mean that is applied along the dispersion before the fit: 0
+        for no smoothing, else an odd number of at least 3 and less than twice the number of rows of
         the image.
     independent_var : {"pixel", "wavelength"}
         Independent variable of the edge polynomials: the row number, or the wavelength in micron.
@@ -139,8 +141,8 @@ class Background:
         Raises
         ------
         ApertureError
-            If no region has a pixel on the image, the edges of a region cross, or
-            `smoothing_length` is twice the number of rows or more.
+            If no region has a pixel on the image, the upper edge of a region is less than a pixel
+            above the lower edge, or `smoothing_length` is at least twice the number of rows.
 
         Warns
         -----
@@ -166,7 +168,7 @@ class Background:
             span = f"{one.lower:.2f} to {one.upper:.2f}"
             if weights.empty:
                 shifted = f", shifted by {offset:+.2f} with the aperture" if offset else ""
-                hint = Hint.to("{} keeps it where it was drawn", fixed_background=True)
+                hint = Hint.to("{} shifts only the aperture", fixed_background=True)
                 raise ApertureError(
                     f"no background region (columns {span}{shifted}) has a pixel on the image, "
                     f"whose columns are 0 to {columns - 1}",
@@ -212,7 +214,7 @@ class Background:
         region : ndarray of bool
             Mask of the pixels within a region, shape (row, column) or (1, column).
         invalid : ndarray of bool
-            Mask of the pixels without a finite value and variance, with the shape of `data`.
+            Mask of the pixels whose value or variance is not finite, with the shape of `data`.
         x : ndarray
             Coordinate of each column, which increases from -1 to 1 across the full image. It is
             used only for polynomials of order 1 or higher.
@@ -220,12 +222,13 @@ class Background:
             Sum over the aperture of the weights times x^i for i = 0 ... `bkg_order`, shape
             (row, order + 1) or (1, order + 1).
         smoothed : ndarray, optional
-            Smoothed pixels, which are fitted instead of `data`.
+            Result of `smooth` for `data`. If given, it is fitted instead of `data`.
 
         Returns
         -------
         BackgroundFit
-            Fitted background, and the response of its sum over the aperture to each pixel.
+            Fitted background, and the derivative of its sum over the aperture with respect to each
+            pixel.
         """
         values = data if smoothed is None else smoothed
         if self.bkg_fit == "median":
@@ -240,7 +243,7 @@ class Background:
     def smooth(self, data: NDArray[Any]) -> NDArray[Any]:
         """Return the running mean over `smoothing_length` rows in each column.
 
-        NaN values are ignored. Beyond the edges, the first and the last row are repeated.
+        NaN values are ignored. Beyond the edges of `data`, its first and last row are repeated.
 
         Parameters
         ----------
@@ -254,12 +257,14 @@ class Background:
         """
         length = self.smoothing_length
         kernel = np.ones((1,) * (data.ndim - 2) + (length, 1)) / length
-        # If there are NaN anywhere in the image, astropy also sums the kernel and divides by it.
-        # The pipeline smooths the whole image, which has NaN at the edges of the slit.
+        # astropy divides by the sum of the kernel only if the array contains NaN. This changes
+        # rounding errors. The pipeline smooths the whole image, which has NaN at the edges of the
+        # slit. A second column of NaN gives the same results here.
         pair = np.full((*data.shape[:-1], 2), np.nan, dtype=data.dtype)
         smoothed = np.empty_like(data)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", AstropyUserWarning)  # NaN remain in the second column
+            # astropy warns that NaN remain in the second column.
+            warnings.simplefilter("ignore", AstropyUserWarning)
             for column in range(data.shape[-1]):  # one by one, because astropy needs much memory
                 pair[..., 0] = data[..., column]
                 smoothed[..., column] = convolve(pair, kernel, boundary="extend")[..., 0]
@@ -288,12 +293,14 @@ def check_fit(fit: object, order: object) -> tuple[Literal["poly", "median"], in
 
 
 def check_smoothing(length: object) -> int:
-    """Return the smoothing length that the pipeline would use: 0, or an odd number of at least 3.
+    """Return the number of rows that the pipeline would use for a requested smoothing length.
+
+    It is 0 or an odd number of at least 3.
 
     Warns
     -----
     LRSWarning
-        If this length differs from the requested length.
+        If it differs from the requested length.
     """
     number = check_number("smoothing_length", length)
     if number > _LONGEST_SMOOTHING:
@@ -305,7 +312,7 @@ def check_smoothing(length: object) -> int:
     if used != number:
         warn(
             LRSWarning(
-                f"smoothing_length is {number:g}, expected an odd whole number of at least 3 or 0; "
+                f"smoothing_length is {number:g}, expected 0 or an odd whole number of at least 3; "
                 f"{used} is used, as in the pipeline"
             )
         )

@@ -1,4 +1,8 @@
-"""Polynomial or median fits of the background in each row, and their response to each pixel."""
+"""Fits of the background in each row by a polynomial or median, and their response to each pixel.
+
+The response is the derivative of the fitted background, summed over the aperture, with respect to
+the value of the pixel.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +20,17 @@ MEDIAN_FACTOR = 1.2
 #: background is 0.
 MAX_CONDITION = 1e10
 
-#: Number of columns whose variances are converted to double precision at a time. It limits the
+#: Number of columns whose variances are converted to double precision at a time, to limit the
 #: memory.
 _SPREAD_COLUMNS = 24
 
-#: Condition number up to which the order of summation has no noticeable effect on the result.
+#: Condition number of the normal matrix up to which rounding errors, and therefore the order in
+#: which pixels are added, have no noticeable effect on the fit.
 SAFE_CONDITION = 1e4
 
 
 class BackgroundFit(NamedTuple):
-    """Fitted background of a block of rows, and its response to each pixel.
+    """Fitted background of a block of rows, and its derivatives with respect to the pixels.
 
     Parameters
     ----------
@@ -38,9 +43,10 @@ class BackgroundFit(NamedTuple):
         Mask of the fitted pixels, shape (..., row, column).
     response : ndarray
         Derivative K of the background summed over the aperture with respect to each fitted pixel.
-        Its shape is (..., row, column), or (..., row, 1) if it is the same for all pixels in a row.
+        For a median, it is that of a mean times `MEDIAN_FACTOR`. Its shape is (..., row, column),
+        or (..., row, 1) if it is the same for all pixels in a row.
     empty : ndarray of bool
-        Mask of the rows without a background, shape (..., row).
+        Mask of the rows in which no background could be fitted, shape (..., row).
     """
 
     coefficients: NDArray[np.float64] | None
@@ -50,7 +56,9 @@ class BackgroundFit(NamedTuple):
     empty: NDArray[np.bool_]
 
     def variance(self, variance: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the variance of the background summed over the aperture, sum K^2 var.
+        """Return the variance of the background summed over the aperture.
+
+        It is the sum over the fitted pixels of the variance times K^2, the squared `response`.
 
         Parameters
         ----------
@@ -106,12 +114,13 @@ def fit_median(
 ) -> BackgroundFit:
     """Fit the background in each row by the median of the pixels within the regions.
 
-    NaN values are excluded. The parameters are described in `Background.fit`, except that
-    `aperture` is the sum of the aperture weights in each row.
+    NaN values are excluded. `values` are the pixels, smoothed or not, and `aperture` is the sum of
+    the aperture weights in each row, shape (row,) or (1,). The other parameters are described in
+    `Background.fit`.
     """
     full = bool(region.all())
     ordered = values.copy() if full else np.where(region, values, values.dtype.type(np.nan))
-    ordered.sort(axis=-1)  # puts NaN last
+    ordered.sort(axis=-1)  # sorts NaN to the end of each row
     width = ordered.shape[-1]
     if np.isnan(ordered[..., -1]).any():
         number = _count(~np.isnan(ordered))
@@ -132,7 +141,7 @@ def fit_median(
 
 
 def _count(used: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return the number of used pixels in each row. This is fast if few pixels are unused."""
+    """Return the number of used pixels in each row, by counting the unused ones, which are few."""
     width = used.shape[-1]
     missing = np.flatnonzero(~used)
     missing //= width

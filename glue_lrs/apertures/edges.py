@@ -16,8 +16,8 @@ from glue_lrs.errors import ApertureError, ReferenceFileError, quoted
 #: lower, upper, ...
 Coefficients = tuple[tuple[float, ...], ...]
 
-#: Largest number of regions, and of coefficients of an edge. A row number of 1000 to a higher power
-#: overflows.
+#: Largest number of regions, and largest number of coefficients of an edge. The 100th power of the
+#: largest row number, 1023, is 1e301. Powers above the 102nd exceed the largest float.
 _MOST_REGIONS, MOST_COEFFICIENTS = 1000, 101
 
 #: Largest difference (columns) by which a lower limit may exceed the upper limit, to allow for
@@ -35,7 +35,8 @@ class Limits(NamedTuple):
 class BoxedLimits(NamedTuple):
     """Inclusive limits of one region as arrays for a part of an image.
 
-    The limits are computed only for the part with wavelengths, which is small in a full frame.
+    The part, given by `rows` and `columns`, contains all pixels with a wavelength. It is small in a
+    full frame, so that the limits are computed faster than for the full image.
     """
 
     lower: NDArray[Any]
@@ -44,7 +45,7 @@ class BoxedLimits(NamedTuple):
     columns: slice
 
     def full(self, shape: tuple[int, ...]) -> Limits:
-        """Return the limits for the full image, with NaN outside this part."""
+        """Return the limits for the full image of the given shape, NaN outside the part."""
         edges = np.full((2, *shape), np.nan)
         edges[:, self.rows, self.columns] = self.lower, self.upper
         return Limits(*edges)
@@ -106,7 +107,8 @@ def boxed_regions(
         wavelength and the wavelength varies within rows, else `Limits`.
     """
     pairs = zip(coefficients[::2], coefficients[1::2], strict=True)
-    if max(map(len, coefficients)) == 1:  # `check_coefficients` has validated constant edges
+    # The widths of regions with constant edges were validated by `check_coefficients`.
+    if max(map(len, coefficients)) == 1:
         return [
             Limits(np.asarray(lower + offset + 0.5), np.asarray(upper + offset - 0.5))
             for (lower,), (upper,) in pairs
@@ -170,9 +172,9 @@ def shift_coefficients(coefficients: Coefficients | None, offset: float) -> Coef
 
 
 def check_coefficients(key: str, value: object) -> Coefficients | None:
-    """Return the coefficients of pairs of edges as nested tuples.
+    """Return the coefficients of pairs of edges as nested tuples, or None if `value` is None.
 
-    Raises `ReferenceFileError` if the coefficients are invalid.
+    Raises `ReferenceFileError` if the coefficients are invalid. `key` names them in the message.
     """
     if value is None:
         return None
@@ -211,7 +213,7 @@ def check_coefficients(key: str, value: object) -> Coefficients | None:
 def check_variable(value: object) -> Literal["pixel", "wavelength"]:
     """Return the validated independent variable of the edge polynomials.
 
-    Any string that begins with "wavelength" is replaced by "wavelength".
+    Case is ignored. Any string that begins with "wavelength" is replaced by "wavelength".
     """
     if isinstance(value, str):
         if value.lower().startswith("wavelength"):

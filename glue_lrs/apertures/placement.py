@@ -55,7 +55,8 @@ class PlacementRule:
         Value of ``use_source_posn`` in the EXTRACT1D reference file. If None, it is True for the
         slit and False for slitless images.
     position_offset : float
-        Additional shift in columns for aperture, background and trace.
+        Additional shift in columns of the aperture, the trace and, unless `fixed_background` is
+        True, the background regions.
     fixed_background : bool
         Whether background regions keep their columns when the aperture is shifted. The pipeline
         shifts them with the aperture.
@@ -78,7 +79,7 @@ class PlacementRule:
             optional_bool(key, getattr(self, key))
 
     def follows_source(self, image: SlitImage) -> bool:
-        """Return whether the aperture is shifted to the source on this image."""
+        """Return whether the rule shifts the aperture to the source on a given image."""
         if self.use_source_posn is not None:
             return self.use_source_posn
         if not image.is_point_source:
@@ -104,7 +105,7 @@ class PlacementRule:
         Returns
         -------
         Placement
-            Offsets and trace that define the position of the aperture.
+            Shifts and trace that define the position of the aperture and of the background.
         """
         findings = [] if findings is None else findings
         offset = self.position_offset
@@ -139,8 +140,8 @@ def _nominal_column(
         findings.append(
             Finding(
                 "position_unknown",
-                f"the aperture has no pixel in row {row}, where the source's position is "
-                "measured; the offset counts from the middle of the image, as in the pipeline",
+                f"the aperture has no pixel in row {row}, to which the source position refers; "
+                "its shift is counted from the middle column of the image, as in the pipeline",
             )
         )
         return (image.shape[1] - 1) / 2.0

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from glue_lrs.apertures.edges import BoxedLimits, Limits
 
-#: Number of pixels whose weights are computed at a time. It limits the memory.
+#: Number of pixels whose weights are computed at a time, to limit the memory.
 _BLOCK_PIXELS = 1 << 11
 
 
@@ -62,7 +62,7 @@ def limit_weights(index: ArrayLike, limits: Limits, partial: bool = True) -> NDA
     Parameters
     ----------
     index : array_like
-        Pixel numbers i.
+        Pixel numbers i along the slit.
     limits : Limits
         Inclusive limits, which must broadcast against `index`. Where a limit is NaN, the weight is
         0.
@@ -175,7 +175,8 @@ def union(parts: list[Weights]) -> Weights:
 def _mean(limits: Limits | BoxedLimits, edge: NDArray[Any], shape: tuple[int, ...]) -> float:
     """Return the mean of a limit over the image, ignoring NaN.
 
-    The mean for `BoxedLimits` is exactly equal to the mean for the corresponding `Limits`.
+    `edge` is the lower or the upper limit in `limits`. For `BoxedLimits`, the mean is exactly equal
+    to that for the corresponding `Limits`.
     """
     if not isinstance(limits, BoxedLimits):
         return float(np.nanmean(edge))
@@ -217,16 +218,16 @@ def mean_wavelength(
     Parameters
     ----------
     wavelength : ndarray
-        Wavelength of each pixel, finite also where the weight is 0, shape (row, column).
+        Wavelength of each pixel in micron, finite also where the weight is 0, shape (row, column).
     weights : ndarray
         Weights of 0 or more, shape (row, column), or (1, column) if all rows have the same weights.
     total : ndarray
-        Sum of the weights in each row, shape (row,). Where it is 0, the mean is 1.
+        Sum of the weights in each row, shape (row,). Where it is 0, the placeholder 1 is returned.
 
     Returns
     -------
     ndarray
-        Mean in each row, shape (row,).
+        Mean in micron in each row, shape (row,).
     """
     weighted = weights > 0
     reference = wavelength[np.arange(len(wavelength)), weighted.argmax(axis=1)]

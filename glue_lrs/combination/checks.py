@@ -57,7 +57,7 @@ def _check_same(
 ) -> None:
     """Raise `LRSError` if the inputs have different values. Values of None are ignored.
 
-    `parse` converts a value before the comparison.
+    `text` begins the message, before the value, and `parse` converts a value for the comparison.
     """
     known = [(b, value) for b, value in zip(blocks, values, strict=True) if value is not None]
     for block, value in known[1:]:
@@ -69,7 +69,7 @@ def _check_same(
 
 
 def _differences(blocks: Sequence[InputBlock]) -> list[Finding]:
-    """Return findings about differences between the inputs that may be a mistake.
+    """Return findings about differences between the inputs that may be due to a mistake.
 
     The names of the targets, the source types and the aperture corrections are compared with those
     of the first input in which they are known.
@@ -86,7 +86,7 @@ def _differences(blocks: Sequence[InputBlock]) -> list[Finding]:
                 found.append(Finding(kind, text, subject=label))
     total = [block.label for block in blocks if block.has_total_flux]
     if total:
-        text = f"has no aperture correction, {total[0]} has all of the flux"
+        text = f"has no aperture correction, but {total[0]} has all of the flux of its source"
         partial = [block.label for block in blocks if block.has_total_flux is False]
         found += [Finding("different_spectra", text, subject=label) for label in partial]
     return found
@@ -131,13 +131,13 @@ def zero_errors(blocks: Sequence[InputBlock]) -> list[Finding]:
         error = block.column("FLUX_ERROR")[block.usable]
         error = error[np.isfinite(error)]
         if error.size and not (error > 0).any():
-            text = "has errors of 0, which are unknown: the errors of the combination are too small"
+            text = "has errors of 0, which are unknown: those of the combination are too small"
             found.append(Finding("no_variances", text, subject=block.label))
     return found
 
 
 def mean_spectrum(block: InputBlock) -> tuple[Floats, Floats, Floats]:
-    """Return the wavelengths, the mean over the integrations and its variance of an input.
+    """Return the wavelengths, the mean flux over the integrations, and the variance of the mean.
 
     Wavelengths without a usable flux and error are omitted.
     """
@@ -159,7 +159,7 @@ def flux_ratio(
 
     The arguments are results of `mean_spectrum`. Both mean fluxes have the same weights: the
     inverse of the sum of both variances, after this sum is averaged over blocks of `BLOCK` values.
-    Returns None if a mean flux is not significant, or fewer wavelengths are common.
+    Returns None if a mean flux is not significant, or fewer than `BLOCK` wavelengths are common.
     """
     wave, flux, variance = mean
     other_wave, other_flux, other_variance = reference
@@ -188,7 +188,8 @@ def contradictions(blocks: Sequence[InputBlock], allow_opposite: bool) -> list[F
     Raises
     ------
     LRSError
-        If mean fluxes have opposite signs, each by more than 5 errors, unless `allow_opposite`.
+        If two mean fluxes have opposite signs, each by more than 5 times its error, and
+        `allow_opposite` is False.
     """
     found = []
     means = []
@@ -199,11 +200,12 @@ def contradictions(blocks: Sequence[InputBlock], allow_opposite: bool) -> list[F
     low, high = int(np.argmin(means)), int(np.argmax(means))
     if means[low] < -_OPPOSITE and means[high] > _OPPOSITE:
         text = (
-            f"the mean flux is negative by {-means[low]:.3g} errors, that of {blocks[high].label} "
-            f"is positive by {means[high]:.3g} errors: they would cancel each other"
+            f"the mean flux is negative by {-means[low]:.3g} times its error, that of "
+            f"{blocks[high].label} is positive by {means[high]:.3g} times its error: they would "
+            "cancel each other"
         )
         if not allow_opposite:
-            hint = Hint.to("{} combines them all the same", allow_opposite=True)
+            hint = Hint.to("{} combines them nevertheless", allow_opposite=True)
             raise LRSError(text, subject=blocks[low].label, hint=hint)
         found.append(
             Finding(
@@ -217,7 +219,10 @@ def contradictions(blocks: Sequence[InputBlock], allow_opposite: bool) -> list[F
 
 
 def _flux_ratios(blocks: Sequence[InputBlock]) -> dict[tuple[int, int], tuple[float, float]]:
-    """Return the ratio of the fluxes of each two inputs, and its error, where it is known."""
+    """Return the flux ratio of each pair of inputs, and its error, where `flux_ratio` gives one.
+
+    The keys are the indices of the two inputs.
+    """
     means = [mean_spectrum(block) for block in blocks]
     pairs = permutations(range(len(blocks)), 2)
     found = {(i, j): flux_ratio(means[i], means[j]) for i, j in pairs}
@@ -257,13 +262,13 @@ def _different_fluxes(blocks: Sequence[InputBlock]) -> list[Finding]:
 def scaled(blocks: Sequence[InputBlock]) -> tuple[list[InputBlock], list[Finding]]:
     """Return the inputs, scaled to the mean of their fluxes, and findings with the factors.
 
-    The inputs are compared with the one that can be compared with the most others. Inputs without a
-    usable flux are returned unchanged.
+    All inputs are compared with one of them, the reference, which is the one that is comparable
+    (see `flux_ratio`) with most others. Inputs without a usable flux are returned unchanged.
 
     Raises
     ------
     LRSError
-        If an input has no significant flux in common with that input.
+        If an input and the reference have no significant flux at common wavelengths.
     """
     ratios = _flux_ratios(blocks)
     filled = [i for i, block in enumerate(blocks) if block.usable.any()]

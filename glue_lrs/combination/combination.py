@@ -42,15 +42,15 @@ COLUMNS = ("WAVELENGTH", "FLUX", "ERROR", "SURF_BRIGHT", "SB_ERROR", "DQ", "WEIG
 
 
 class InputFile:
-    """File from which spectra were read or extracted. Its checksum is computed when first needed.
+    """File from which spectra were read or extracted. The checksum is computed when first accessed.
 
     Parameters
     ----------
     name : str, optional
-        Name of the file.
+        Path of the file.
     provenance : mapping, optional
-        Mapping in which the key ``"input"`` has a mapping with the keys ``filename`` and
-        ``sha256``. It is used if `name` is None.
+        Provenance of the spectra, whose value of the key ``"input"`` is a mapping with the keys
+        ``filename`` and ``sha256``. It is used if `name` is None.
     """
 
     def __init__(self, name: str | None, provenance: Mapping[str, Any] | None) -> None:
@@ -101,7 +101,7 @@ class CombineInput:
 
     @property
     def filename(self) -> str | None:
-        """Name of the x1d from which the spectrum was read, or of the image, or None if unknown."""
+        """Name of the x1d or image from which the spectrum was made, or None if unknown."""
         return self.file_source.record["filename"]
 
     @property
@@ -214,7 +214,7 @@ class Combination:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Findings of the checks of the inputs, worst first; none if they cannot be read."""
+        """Findings about the inputs, the most severe first; empty if the record is unreadable."""
         if self.provenance is not None:
             with suppress(LRSError):  # the record in the file is damaged
                 return self.provenance.findings

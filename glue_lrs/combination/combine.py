@@ -69,8 +69,8 @@ def combine(
         Spectra to combine. Each item is a `~specutils.Spectrum`, an `Extraction`, or a `SlitImage`.
         The integrations of a stack count as separate spectra.
     weights : {"exposure_time", "integration_time", "unit", "inverse_variance"}
-        Weights of the spectra: EFFEXPTM, EFFINTTM, 1, or the inverse of the variances after
-        smoothing along the wavelength.
+        Weights of the spectra, in this order: EFFEXPTM, EFFINTTM, 1, or the inverse of the
+        variances after smoothing along the wavelength.
     sigma_clip : float, optional
         Difference between a value and the median of the inputs, in standard deviations, above which
         the value is clipped. By default, nothing is clipped.
@@ -79,12 +79,13 @@ def combine(
         deficiencies (see Notes). It does not support ``"inverse_variance"``.
     incomplete : {"reject", "keep"}
         Whether values that lost more than half a pixel of the aperture, according to NPIXELS, are
-        rejected where another input has a complete value. ``"pipeline"`` always keeps them.
+        rejected where another input has a complete value. The mode ``"pipeline"`` always keeps
+        them.
     scale : bool
-        Whether the spectra are first scaled to the mean of their fluxes.
+        Whether each spectrum is first multiplied by a factor that gives all the same mean flux.
     allow_opposite : bool
         Whether to combine spectra whose weighted mean fluxes have opposite signs, each by more than
-        5 errors. They are probably those of a source and of its negative trace.
+        5 times its error. They are probably those of a source and of its negative trace.
     extract : Extract1D, callable, or a sequence of them, optional
         Operator with a method ``run``, or function of an image, with which each `SlitImage` is
         extracted. If it is a sequence, it must have one item for each image. Otherwise all images
@@ -105,8 +106,9 @@ def combine(
     Warns
     -----
     LRSWarning
-        For each of the `Combination.findings` that is a warning or an error, of a class of its
-        own: for example, if spectra have different targets or fluxes, or two are the same.
+        For each of the `Combination.findings` whose severity is "warning" or "error", for example
+        if spectra have different targets or fluxes, or two are the same. Each kind of finding has
+        its own subclass.
 
     Notes
     -----
@@ -246,7 +248,7 @@ def _provenance(
     # The function below must not refer to the blocks, which would keep all columns in memory.
     provenances = [block.extraction.provenance for block in blocks]
 
-    # A partial of a function of the module can be pickled.
+    # Unlike a closure, a partial of a function of the module can be pickled.
     return CombinationProvenance(partial(_record, parameters, inputs, provenances, findings, now))
 
 
@@ -269,7 +271,7 @@ def _record(
 
 
 def _units(blocks: Sequence[InputBlock], weights: str) -> dict[str, str]:
-    """Return the units of the columns that have a unit."""
+    """Return the units of the columns of the combined spectrum that have a unit."""
     units = {"WAVELENGTH": "um"}
     for name, error in (("FLUX", "ERROR"), ("SURF_BRIGHT", "SB_ERROR")):
         known = [block.extraction.units.get(name) for block in blocks]
@@ -284,7 +286,10 @@ def _units(blocks: Sequence[InputBlock], weights: str) -> dict[str, str]:
 
 
 def _header(first: InputBlock, inputs: Sequence[CombineInput], mode: str) -> fits.Header:
-    """Return the header of the first input, with the total exposure time of all inputs."""
+    """Return the header of the first input.
+
+    In the default mode, EFFEXPTM is the sum of the exposure times of all used inputs.
+    """
     header = first.extraction.header.copy()
     used = [one.exposure_time for one in inputs if one.rows_used]
     times = [time for time in used if time is not None]

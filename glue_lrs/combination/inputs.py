@@ -1,4 +1,7 @@
-"""Inputs of a combination, converted to blocks of spectra with a common wavelength grid."""
+"""Inputs of a combination, converted to blocks.
+
+A block is one spectrum, or a stack of spectra that have the same wavelengths.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ TIME_CARDS = {"exposure_time": "EFFEXPTM", "integration_time": "EFFINTTM"}
 #: Header cards that together identify an exposure and a segment of the exposure.
 _EXPOSURE_CARDS = ("EXPSTART", "OBSERVTN", "EXPOSURE", "PATT_NUM", "EXSEGNUM", "INTSTART")
 
-#: Columns of the times of the integrations that identify an integration.
+#: Columns of `Extraction.times` that together identify an integration.
 _TIMES = ("SEGMENT", "INT_NUM", "MJD-BEG")
 
 
@@ -74,7 +77,10 @@ class InputBlock:
 
     @cached_property
     def usable(self) -> Bools:
-        """Mask of the usable fluxes, shape (integration, n_wave)."""
+        """Mask of the usable fluxes, shape (integration, n_wave).
+
+        These are finite, do not have DQ bit 0, and are not `rejected`.
+        """
         usable: Bools = np.isfinite(self.column("FLUX")) & ((self.dq() & DO_NOT_USE) == 0)
         return usable if self.rejected is None else usable & ~self.rejected
 
@@ -82,7 +88,8 @@ class InputBlock:
     def short(self) -> Bools:
         """Mask of the fluxes that lack pixels of the aperture, shape (integration, n_wave).
 
-        An optimal extraction, whose surface brightness is 0, makes up for lost pixels.
+        It is False for an optimal extraction (whose surface brightness is 0), because the fit of
+        the profile makes up for lost pixels.
         """
         extraction = self.extraction
         bright = extraction.columns.get("SURF_BRIGHT")
@@ -103,9 +110,10 @@ class InputBlock:
         return self.usable & self.short
 
     def remaining_findings(self, findings: Iterable[Finding]) -> list[Finding]:
-        """Return findings about the spectrum without those about lost pixels, which are rejected.
+        """Return the findings about the spectrum that still apply after values are rejected.
 
-        A finding about lost pixels is kept if it is about more rows than are `short`.
+        Findings about lost pixels are removed, because values that lack pixels are rejected, unless
+        the finding is about more rows than are `short`.
         """
         number = int(self.short.sum())
         return [
@@ -171,7 +179,8 @@ class InputBlock:
         options = provenance["parameters"].get("options", {})
         if options.get("correction") == "profile" and provenance.has_reference("psf"):
             return True
-        # A fitted profile ends some columns from the source; that of a PSF reference does not.
+        # The profile of the mode "learned" is normalised within some columns of the source. It
+        # therefore does not account for flux at larger distances, unlike that of a PSF reference.
         return step.get("extraction_type") == "optimal" and options.get("optimal_mode") != "learned"
 
     @property
@@ -258,13 +267,13 @@ def _checked(extract: Extract | None) -> Extract:
 
 
 def _block(one: Any, label: str, extract: Extract | None) -> InputBlock:
-    """Convert an object to a block. If `extract` is given, the object is an image to extract."""
+    """Convert a spectrum to a block. If `extract` is given, `one` is an image to extract first."""
     if extract is not None:
         one = extract.run(one) if hasattr(extract, "run") else extract(one)
     if isinstance(one, Combination) or "combination" in getattr(one, "meta", {}):
         raise LRSError(
-            "is a combination already, expected the spectra that were combined, whose exposure "
-            "times count",
+            "is a combination already, expected the spectra that were combined, because their "
+            "individual exposure times are needed",
             subject=label,
         )
     if not isinstance(one, Extraction):
@@ -282,7 +291,9 @@ def _block(one: Any, label: str, extract: Extract | None) -> InputBlock:
 
 
 def exposure_times(blocks: Sequence[InputBlock], weights: str, mode: str) -> list[float]:
-    """Return the exposure time of the spectra in each block, or 1 if the weights are not times.
+    """Return the time in seconds that is the weight of the spectra in each block.
+
+    It is 1 if the weights are not times.
 
     Raises
     ------

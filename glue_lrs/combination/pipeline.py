@@ -76,7 +76,8 @@ def pipeline_mean(
         else:
             columns[name] = np.nansum(weighted, axis=0) / divisor
         if any(source not in block.extraction.columns for _, block, *_ in inputs):
-            columns[name] = np.full(grid.size, np.nan)  # without a column, the step has no result
+            # If an input lacks the column, the step has no result for it.
+            columns[name] = np.full(grid.size, np.nan)
     columns |= {"DQ": dq, QUALITY: quality}
     columns |= {"WEIGHT": weight.sum(axis=0), "N_INPUT": count.sum(axis=0)}
     kept = np.flatnonzero(columns["N_INPUT"] > 0)
@@ -117,9 +118,10 @@ def _usable_inputs(
 
 
 def _pipeline_clip(scaled: Floats, used: Bools, limit: float) -> Bools:
-    """Return the mask of clipped values. The limit is the same for all wavelengths and inputs.
+    """Return the mask of the values that differ too much from the median of the inputs.
 
-    `scaled` is the flux times the weight. Values of 0 are treated as missing.
+    The largest accepted difference is `limit` times the median absolute deviation of all values of
+    all inputs. `scaled` is the flux times the weight. Values of 0 are treated as missing.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # bins without any input
@@ -153,9 +155,9 @@ def _pipeline_grid(waves: Sequence[Floats]) -> Floats:
     """Return the pipeline's common wavelength grid, ascending.
 
     The wavelengths of all inputs are sorted together. Where n inputs overlap, n consecutive sorted
-    wavelengths have a small spread if they belong to the same bin in the n inputs. The mean of such
-    a clump becomes a wavelength of the grid. Between clumps, the mean of n consecutive wavelengths
-    is used instead.
+    wavelengths have a small standard deviation (spread) if they belong to the same bin in the n
+    inputs. The mean of such a clump becomes a wavelength of the grid. Between clumps, the mean of n
+    consecutive wavelengths is used instead.
     """
     long = [np.asarray(wave, dtype=float) for wave in waves if len(wave) > 1]
     if not long:

@@ -29,7 +29,7 @@ _VARIANCE_WINDOW = 31
 _EXCLUDED = 3
 
 #: Limits above which an increase of the variance in a bin over the running median is assumed to be
-#: real if it occurs in one input only. Both limits must be exceeded.
+#: real, and not due to noise, if it occurs in one input only. Both limits must be exceeded.
 _JUMP, _JUMP_SCATTER = (
     4.0,  # limit on the factor by which the variance is increased
     6.0,  # limit on the logarithm of this factor, in units of the scatter of the logarithms
@@ -39,7 +39,7 @@ _JUMP, _JUMP_SCATTER = (
 _DIFFERENCE_WINDOW = 51
 
 #: Running median of the signal-to-noise ratio per bin above which an input is scaled to the median
-#: of the inputs before clipping.
+#: of the inputs before clipping. The scale factor of fainter inputs would be too uncertain.
 _SCALED_SNR = 3.0
 
 #: A wavelength of an input is added to the common grid if its distance to the nearest grid
@@ -60,7 +60,8 @@ class CombinedColumns(NamedTuple):
     used, clipped : ndarray of bool
         Masks of the used values and of the clipped values of each input, shape (n_input, n_grid).
     kept : slice or ndarray of int
-        Selection of the bins of the common grid that are in `columns`.
+        Selection of the n_wave bins, among the n_grid bins of the common grid, that are in
+        `columns`.
     """
 
     columns: dict[str, NDArray[Any]]
@@ -80,8 +81,8 @@ def weighted_mean(
     """Combine the inputs as in the default mode of `combine`.
 
     `times` contains the weight of the spectra in each block, as returned by `exposure_times`. It is
-    not used if `weights` is ``"inverse_variance"``. `incomplete` says whether to "reject" or "keep"
-    values that lack pixels of the aperture. Findings are appended to `findings`.
+    not used if `weights` is ``"inverse_variance"``. `incomplete` is "reject" or "keep", for values
+    that lack pixels of the aperture. Findings are appended to `findings`.
     """
     inverse = weights == "inverse_variance"
     filled = [block for block in blocks if block.usable.any()]
@@ -175,9 +176,9 @@ def _without_incomplete(
 
 
 def _more(number: int) -> str:
-    """Return the end of a text about one integration that also applies to others in the stack.
+    """Return the end of a message about one integration of a stack, with the number of others.
 
-    `number` is the total number of integrations to which the text applies.
+    `number` is the total number of integrations to which the message applies.
     """
     return "" if number == 1 else f", nor have {number - 1} more of them"
 
@@ -205,10 +206,11 @@ def _without_variances(blocks: Sequence[InputBlock], usable: Bools) -> list[Find
 def _clipped(
     flux: Floats, variance: Floats, usable: Bools, sigma_clip: float | None, findings: list[Finding]
 ) -> Bools:
-    """Return the mask of the values that differ too much from the median of the inputs.
+    """Return the mask of the values that are clipped.
 
-    Values are clipped only in bins with at least three inputs. If there are fewer than three
-    spectra, a finding is appended to `findings`.
+    They differ from the median of the inputs by more than `sigma_clip` standard deviations. Values
+    are clipped only in bins with at least three inputs. If there are fewer than three spectra, a
+    finding is appended to `findings`.
     """
     clipped = np.zeros(usable.shape, dtype=bool)
     if sigma_clip is None:
@@ -288,13 +290,11 @@ def _gridded(block: InputBlock, grid: Floats, need_variance: bool) -> dict[str, 
     dict of ndarray
         Arrays of shape (integration, n_grid). ``count`` is the number of usable values in a bin.
         ``dq`` and ``quality`` combine the bits of the usable values, or of all values if none is
-        usable. ``flat``
-        and ``bright_flat`` are the flat-field variances, which the integrations share, ``nod`` and
-        ``bright_nod`` the variances of the subtracted background, which exposures at a nod share.
-        ``offset``
-        is the mean wavelength of the usable values minus the wavelength of the bin. ``any_offset``
-        is the mean wavelength of all values minus the wavelength of the bin. The other arrays are
-        means of the usable values and variances of these means.
+        usable. ``flat`` and ``bright_flat`` are the flat-field variances of flux and surface
+        brightness, which the integrations share. ``nod`` and ``bright_nod`` are the variances of
+        the subtracted background, which exposures at a nod share. ``offset`` is the mean wavelength
+        of the usable values minus the wavelength of the bin, and ``any_offset`` that of all values.
+        The other arrays are means of the usable values and variances of these means.
     """
     index = _nearest(grid, block.wave)
     first = np.flatnonzero(np.diff(index, prepend=-1))  # first value in each bin
@@ -359,7 +359,8 @@ def _mean(values: Floats, weight: Floats) -> Floats:
 def _nod_variance(block: InputBlock, error: str) -> Floats:
     """Return the variance of the subtracted background, which exposures at the same nod share.
 
-    It is a part of the square of the column `error`, and 0 if it is not known.
+    It is a part of the square of the column named `error`, FLUX_ERROR or SB_ERROR. It is 0 if it is
+    not known.
     """
     part = block.column(NOD_VARIANCE, missing=0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -403,7 +404,10 @@ def _error(
 
 
 def _inverse_variance(variance: Floats, used: Bools) -> Floats:
-    """Return the inverses of the smoothed variances as weights, 0 for unused values."""
+    """Return the inverses of the smoothed variances as weights, 0 for unused values.
+
+    The variances of a single input are not smoothed, because its weights do not affect the mean.
+    """
     if len(variance) == 1:
         return np.where(used, 1.0, 0.0) / np.where(used, variance, 1.0)
     smooth = _running_median(variance, used, _VARIANCE_WINDOW, exclude=_EXCLUDED)
@@ -425,7 +429,7 @@ def _inverse_variance(variance: Floats, used: Bools) -> Floats:
 def _running_median(
     values: Floats, good: Bools, size: int = _DIFFERENCE_WINDOW, exclude: int = 0
 ) -> Floats:
-    """Return the running median along the wavelength for each input.
+    """Return the running median along the wavelength for each input, shape (n_input, n_grid).
 
     Values that are not good are interpolated. The result is NaN for an input without good values.
     The window has `size` bins, of which the `exclude` bins in the middle are not used.

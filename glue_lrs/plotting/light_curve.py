@@ -52,13 +52,13 @@ def plot_light_curve(
         scatter against wavelength; the Allan deviation, if requested.
     """
     bins = len(curve.edges) > 1
-    figure = style.figure_or_new(figure, (11.0 if bins or allan else 8.0, 7.5 if bins else 5.5))
+    made = style.figure_or_new(figure, (11.0 if bins or allan else 8.0, 7.5 if bins else 5.5))
     heights = (2.0, 1.0, 1.8) if bins else (2.0, 1.0)
     side = [name for name, shown in (("scatter", bins), ("allan", allan)) if shown]
-    grid = figure.add_gridspec(1, 2 if side else 1, width_ratios=(1.9, 1) if side else None)
+    grid = made.add_gridspec(1, 2 if side else 1, width_ratios=(1.9, 1) if side else None)
     left = grid[0, 0].subgridspec(len(heights), 1, height_ratios=heights)
-    white = figure.add_subplot(left[0])
-    rest = figure.add_subplot(left[1], sharex=white)
+    white = made.add_subplot(left[0])
+    rest = made.add_subplot(left[1], sharex=white)
     zero = float(np.floor(curve.time.mjd[0]))
     days = curve.time.mjd - zero
     _draw_white(white, curve, days)
@@ -66,7 +66,7 @@ def plot_light_curve(
     _draw_differences(rest, curve, days)
     bottom = rest
     if bins:
-        bottom = figure.add_subplot(left[2], sharex=white)
+        bottom = made.add_subplot(left[2], sharex=white)
         _draw_bins(bottom, curve, days)
     for ax in (white, rest):
         ax.tick_params(labelbottom=ax is bottom)
@@ -75,8 +75,8 @@ def plot_light_curve(
         right = grid[0, 1].subgridspec(len(side), 1)
         for place, name in enumerate(side):
             draw = _draw_scatter if name == "scatter" else _draw_allan
-            draw(figure.add_subplot(right[place]), curve)
-    return figure
+            draw(made.add_subplot(right[place]), curve)
+    return made
 
 
 def _title(curve: LightCurve) -> str:

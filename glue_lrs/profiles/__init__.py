@@ -6,9 +6,9 @@ columns and the wavelengths. Four classes implement it:
 * `PSFProfile` interpolates in a table from a PSF reference file of the pipeline.
 * `GaussianProfile` is a Gaussian, integrated over the pixels, whose width is a function of the
   wavelength.
-* `EmpiricalProfile` is fitted to an image (`glue_lrs.fitting`). It is a Gaussian with a correction
-  that is a cubic spline along the slit and a polynomial in wavelength.
-* `drizzled.DrizzledProfile` is one of these in a resampled image.
+* `EmpiricalProfile` is fitted to an image (`glue_lrs.fitting`). It is a Gaussian with wings and a
+  correction, which is a cubic spline along the slit and a polynomial in wavelength.
+* `drizzled.DrizzledProfile` is one of the other profiles, broadened by the drizzling of the image.
 
 `glue_lrs.measure` fits `diffraction.DiffractionProfile`, which has a core of free width, and wings
 whose size is proportional to the wavelength. This class does not implement the interface, because

@@ -10,8 +10,8 @@ import numpy as np
 
 from glue_lrs._utils.typing import Array
 
-#: Type of a profile at fixed wavelengths: a function of the offsets that returns the fractions of
-#: the flux. Both arrays have the shape (row, column).
+#: Type of a profile at fixed wavelengths: a function of the offsets (columns) that returns the
+#: fractions of the flux. Both arrays have the shape (row, column).
 Light = Callable[[Array], Array]
 
 
@@ -55,28 +55,33 @@ class SpatialProfile(ABC):
         Parameters
         ----------
         wavelength : ndarray
-            Wavelength in micron, shape (row,).
+            Wavelength in micron of each row, shape (row,).
         width : int
             Width of the aperture in columns.
+
+        Returns
+        -------
+        ndarray
+            Fraction in each row, shape (row,).
         """
         offset = np.arange(width) - (width - 1) / 2.0
         return self(np.broadcast_to(offset, (wavelength.size, width)), wavelength).sum(axis=1)
 
     def derivative(self, offset: Array, wavelength: Array, step: float = 0.05) -> Array:
-        """Return the derivative of the fractions with respect to the offset, per column.
+        """Return the derivative of the fractions with respect to the offset, shape (row, column).
 
         Parameters
         ----------
         offset, wavelength : ndarray
             Offsets in columns and wavelengths in micron, as for the profile itself.
         step : float
-            Step in columns to either side for the numerical derivative.
+            Half of the interval in columns over which the derivative is computed numerically.
         """
         light = self.at(wavelength)
         return (light(offset + step) - light(offset - step)) / (2.0 * step)
 
 
 def unit(wavelength: Array, domain: tuple[float, float]) -> Array:
-    """Return wavelengths scaled linearly from `domain` to the range -1 to 1, and clipped to it."""
+    """Return wavelengths scaled linearly from `domain` to the range -1 to 1, and clipped there."""
     first, last = domain
     return np.clip((2.0 * wavelength - (first + last)) / (last - first), -1.0, 1.0)

@@ -35,7 +35,7 @@ SHAPES = 1 + WING_TERMS
 WIDTH_KNOTS = 8
 
 #: Constants (micron) in the variable of the width polynomial, which is
-#: (wavelength - `_WAVE_CENTER`) / `_WAVE_SCALE`. It is between about -1 and 1 in the range of LRS.
+#: (wavelength - `_WAVE_CENTER`) / `_WAVE_SCALE`. From 4.5 to 12.5 micron, it is between -1 and 1.
 _WAVE_CENTER, _WAVE_SCALE = 8.5, 4.0
 
 #: Grid on which the splines are tabulated, in arcsec per micron. Its step is so small that linear
@@ -79,7 +79,7 @@ class DiffractionProfile:
         return float(self.wings.sum())
 
     def cumulative(self, x: ArrayLike, wavelength: ArrayLike) -> Array:
-        """Return the fraction of the flux to the left of a position.
+        """Return the fraction of the flux at columns below a position.
 
         Parameters
         ----------
@@ -109,7 +109,7 @@ class DiffractionProfile:
 
 
 def shape_in_rows(log_core: Array, terms: Array) -> Array:
-    """Return the argument `shape` of `solve_fwhm` for shape terms that are the same in all rows.
+    """Return the argument `shape` of `solve_fwhm` for terms that are the same at all wavelengths.
 
     Parameters
     ----------

@@ -9,13 +9,13 @@ import numpy as np
 from glue_lrs._utils.typing import Array
 from glue_lrs.profiles.base import SpatialProfile
 
-#: Number of overlaps with the pixels of the exposure that are averaged.
+#: Number of values of the overlap p, evenly spaced between 0 and 1, whose broadening is averaged.
 _OVERLAPS = 4
 
 
 @dataclass(frozen=True, eq=False)
 class DrizzledProfile(SpatialProfile):
-    """Profile that drizzle broadens.
+    """Profile of a point source in a resampled image, which is broadened by drizzle.
 
     A pixel of the output is the mean of the two pixels of the exposure that it overlaps with,
     weighted with the overlaps p and 1 - p. This adds p (1 - p) to the variance of the profile in
@@ -27,7 +27,7 @@ class DrizzledProfile(SpatialProfile):
         Profile on the pixels of the detector, such as that of a PSF reference.
     amount : ndarray
         Broadening in each row relative to its mean over all overlaps, 6 p (1 - p), which is 0 to
-        1.5, shape (row,). The wavelengths must be those of these rows.
+        1.5, shape (row,). The profile can only be evaluated at the wavelengths of these rows.
     """
 
     profile: SpatialProfile
@@ -40,9 +40,9 @@ class DrizzledProfile(SpatialProfile):
 
 
 def broadening(profile: SpatialProfile, offset: Array, wavelength: Array) -> Array:
-    """Return the mean change of a profile by drizzle over all overlaps, shape (row, column).
+    """Return the change of a profile by drizzle, averaged over all overlaps, shape (row, column).
 
-    The parameters are those of the profile.
+    `offset` and `wavelength` are as in `SpatialProfile`.
     """
     light = profile.at(wavelength)
     change = -light(offset)

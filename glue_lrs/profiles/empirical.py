@@ -29,7 +29,7 @@ from glue_lrs.profiles.shape_modes import (
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
 
-#: Default distance in columns from the source within which the flux is counted.
+#: Default distance in columns from the source within which the flux is normalised to 1.
 REACH = 14
 
 #: Smallest variance in columns squared of the Gaussian before its integration over the pixels.
@@ -58,9 +58,10 @@ class EmpiricalProfile(SpatialProfile):
     coefficients : ndarray
         Legendre coefficients of c_k, shape (mode, term).
     reach : int
-        Distance in columns from the source within which the flux is counted.
+        Distance in columns from the source within which the flux is normalised to 1.
     center : float
-        Position of the source in columns, relative to the middle of the Gaussian.
+        Position of the source in columns, relative to the middle of the Gaussian. The offsets with
+        which the profile is called count from the source.
     """
 
     domain: tuple[float, float]
@@ -89,17 +90,19 @@ class EmpiricalProfile(SpatialProfile):
         return FWHM * ProfileRows(self, wavelength).gaussian_sigma(self.width)
 
     def symmetric(self) -> EmpiricalProfile:
-        """Return the symmetric part of the profile about the middle of the Gaussian."""
+        """Return the profile without antisymmetric modes, and with `center` 0."""
         even = np.where(shape_modes().even[:, np.newaxis], self.coefficients, 0.0)
         return replace(self, coefficients=even, center=0.0)
 
     def terms(self, wavelength: Array) -> Array:
-        """Return the Legendre polynomials at the wavelength of each row, shape (row, term)."""
+        """Return the Legendre polynomials of the c_k at each wavelength, shape (row, term)."""
         return ProfileRows(self, wavelength).terms(self.coefficients.shape[1])
 
 
 class ProfileRows:
-    """Functions of the wavelength of each row that all profiles of a domain and reach share.
+    """Quantities of each row that are the same for all profiles with the same domain and reach.
+
+    They depend on the wavelength of the row, and are computed only once during a fit.
 
     Parameters
     ----------
@@ -116,17 +119,20 @@ class ProfileRows:
         self._terms: Array = np.ones((wavelength.size, 1))
 
     def terms(self, number: int) -> Array:
-        """Return the Legendre polynomials at the wavelength of each row, shape (row, term)."""
+        """Return the first `number` Legendre polynomials in each row, shape (row, number)."""
         if number > self._terms.shape[1]:
             self._terms = np.asarray(legendre.legvander(self.unit, number - 1), dtype=float)
         return self._terms[:, :number]
 
     def polynomial(self, coefficients: tuple[float, ...]) -> Array:
-        """Return a Legendre series at the wavelength of each row, shape (row,)."""
+        """Return the Legendre series with given coefficients in each row, shape (row,)."""
         return self.terms(len(coefficients)) @ np.array(coefficients)
 
     def gaussian_sigma(self, width: tuple[float, ...]) -> Array:
-        """Return the standard deviation in columns before the integration over the pixels."""
+        """Return the standard deviation of the Gaussian in columns, shape (row,).
+
+        It is that before the integration over the pixels. `width` is as in `EmpiricalProfile`.
+        """
         square = (self.psf_width * np.exp(self.polynomial(width))) ** 2
         return np.sqrt(np.maximum(square - 1.0 / 12.0, _MIN_VARIANCE))
 
@@ -140,7 +146,7 @@ class ProfileRows:
 
     @cached_property
     def wings_within(self) -> Array:
-        """Fraction of the wings within the reach of the profile, shape (row, 1)."""
+        """Fraction of the flux of the wings that is within the reach, shape (row, 1)."""
         return wing_light(self.reach * self.scale)
 
     @cached_property
@@ -164,7 +170,10 @@ class EmpiricalLight:
         self._set(profile, ProfileRows(profile, wavelength))
 
     def changed(self, profile: EmpiricalProfile) -> EmpiricalLight:
-        """Return another profile with the same domain and reach at the same wavelengths."""
+        """Return another profile at the same wavelengths, as a function of offsets.
+
+        `profile` must have the same domain and reach. The quantities of the rows are reused.
+        """
         light = object.__new__(EmpiricalLight)
         light._set(profile, self.rows)
         return light
@@ -195,7 +204,10 @@ class EmpiricalLight:
         return value
 
     def correction(self, offset: Array, derivative: int) -> Array:
-        """Return the correction or its derivative with respect to the offset."""
+        """Return the correction, or its derivative with respect to the offset, on each pixel.
+
+        `derivative` is 0 for the correction and 1 for its derivative.
+        """
         assert self.splines is not None
         u = np.nan_to_num(offset * self.scale, nan=1e3)
         first, parts = spline_weights(u, derivative)
@@ -204,13 +216,13 @@ class EmpiricalLight:
         return np.asarray(total * self.scale if derivative else total)
 
     def derivatives(self, offset: Array) -> LightDerivatives:
-        """Return the derivatives on pixels that are one column apart."""
+        """Return the derivatives of the flux on pixels whose offsets are one column apart."""
         return LightDerivatives(self, offset)
 
 
 @dataclass(frozen=True, eq=False)
 class LightDerivatives:
-    """Derivatives of an `EmpiricalProfile` on pixels that are one column apart.
+    """Derivatives of an `EmpiricalProfile` on pixels whose offsets are one column apart.
 
     Parameters
     ----------
@@ -252,23 +264,30 @@ class LightDerivatives:
         return out
 
     def d_width(self) -> Array:
-        """Return the derivative with respect to the logarithm of the width, (row, 1, column)."""
+        """Return the derivative with respect to the logarithm of the width of the Gaussian.
+
+        Its shape is (row, 1, column).
+        """
         light = self.light
-        # The width includes the integration over the pixels, but sigma of the Gaussian does not.
+        # The width includes the integration over the pixels, but `sigma` does not.
         factor = -light.core * (1.0 + 1.0 / (12.0 * light.sigma**2))
         return np.asarray((factor * np.diff(self._density * self._edges, axis=1))[:, np.newaxis])
 
     def d_wings(self) -> Array:
-        """Return the derivative with respect to the fraction in the wings, (row, 1, column)."""
+        """Return the derivative with respect to the fraction w of the flux in the wings.
+
+        Its shape is (row, 1, column).
+        """
         light = self.light
         change = light.scale * wing(self.offset * light.scale)
         change -= light.rows.wings_within * self._gaussian
         return np.asarray(change[:, np.newaxis])
 
     def d_modes(self, factor: Array | None = None) -> Array:
-        """Return the derivatives with respect to the modes, shape (row, mode, column).
+        """Return the derivatives with respect to the coefficients c_k of the modes.
 
-        They are multiplied by a factor for each row, shape (row,), if one is given.
+        Their shape is (row, mode, column). If `factor`, shape (row,), is given, the derivatives in
+        each row are multiplied by it.
         """
         light = self.light
         scale, gaussian = light.scale, self._gaussian

@@ -49,7 +49,10 @@ class GaussianProfile(SpatialProfile):
             raise ProfileError(f"domain is {self.domain}, expected two wavelengths that ascend")
 
     def fwhm(self, wavelength: ArrayLike) -> Array:
-        """Return the FWHM in columns of the profile before it is integrated over the pixels."""
+        """Return the FWHM in columns of the profile before it is integrated over the pixels.
+
+        It is at least 0.5 columns.
+        """
         wave = np.asarray(wavelength, dtype=float)
         columns = expected_fwhm(wave) / PIXEL_SCALE
         return np.maximum(columns * polyval(unit(wave, self.domain), self.factor), 0.5)
@@ -74,7 +77,7 @@ def gaussian(offset: Array, fwhm: Array) -> Array:
     """
     out = np.zeros(offset.shape)
     reached = np.flatnonzero((np.abs(offset) < 3.0 * np.nanmax(fwhm) + 1.0).any(axis=0))
-    if reached.size == 0:  # every pixel is at least 7 standard deviations away
+    if reached.size == 0:  # all pixels are more than 7 standard deviations from the source
         return out
     columns = slice(int(reached[0]), int(reached[-1]) + 1)
     scale = (FWHM / np.sqrt(2.0) / fwhm)[:, np.newaxis]

@@ -43,7 +43,7 @@ class PSFProfile(SpatialProfile):
     ------
     ProfileError
         If the shapes are inconsistent, a value is not finite, a row of `data` has no flux, or the
-        wavelengths are not monotonic.
+        wavelengths are not strictly monotonic.
     """
 
     data: Array
@@ -122,7 +122,7 @@ class PSFProfile(SpatialProfile):
         reach: float = 30.0,
         name: str = "ANY",
     ) -> PSFProfile:
-        """Tabulate a profile of another class, for example to write a PSF reference file.
+        """Return a table of a profile of another class, for example for a PSF reference file.
 
         Parameters
         ----------
@@ -146,9 +146,10 @@ class PSFProfile(SpatialProfile):
         return read_rows(self._normalised(wavelength), offset * self.subpix + self.center)
 
     def _normalised(self, wavelength: Array) -> Array:
-        """Return the rows of the table at given wavelengths, normalised to a total flux of 1.
+        """Return the rows of the table at given wavelengths, normalised to a sum of `subpix`.
 
-        The last result is cached because a fit needs the same wavelengths many times.
+        The fluxes on the detector pixels, which are `subpix` columns apart, then add up to 1. The
+        last result is cached because a fit needs the same wavelengths many times.
         """
         last: tuple[Array, Array] | None = self.__dict__.get("_last")
         if last is not None and np.array_equal(last[0], wavelength, equal_nan=True):
@@ -174,7 +175,7 @@ class PSFProfile(SpatialProfile):
         return table
 
     def between(self, wavelength: Array) -> tuple[NDArray[np.intp], Array, Mask]:
-        """Return the positions of wavelengths between the wavelengths in the table.
+        """Return the positions of given wavelengths relative to the wavelengths in the table.
 
         Parameters
         ----------

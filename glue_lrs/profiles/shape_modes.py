@@ -1,8 +1,8 @@
 """Shape modes: smooth functions of which the correction of an empirical profile is composed.
 
 The correction has a Gaussian-process prior. Its covariance k(u, u') = s(u) s(u') exp(-(u - u')^2 /
-(2 L^2)) says that the profile differs from a Gaussian by about s(u), and that it is smooth on the
-scale L, as a telescope's profile is after its integration over pixels. The modes are the
+(2 L^2)) expresses that the profile differs from a Gaussian by about s(u), and that it is smooth on
+the scale L, as a telescope's profile is after its integration over pixels. The modes are the
 eigenvectors of the covariance, multiplied by the square roots of their eigenvalues, so that each
 coefficient has a prior with a standard deviation of 1. Modes with small eigenvalues are dropped.
 
@@ -27,21 +27,22 @@ if TYPE_CHECKING:
 #: Wavelength in micron above which the profile scales with the wavelength.
 _SCALED_FROM = 5.0
 
-#: Standard deviation of the prior in the core, as a fraction of the flux per column, and standard
-#: deviation in columns of the Gaussian that confines the prior to the core.
+#: Prior of the correction in the core: its standard deviation s at u = 0, as a fraction of the flux
+#: per column, and the standard deviation in columns of the Gaussian by which s decreases with u.
 _CORE, _CORE_WIDTH = 0.05, 1.6
 
-#: Correlation length of the prior in columns, for the core and the wings. The profile on pixels of
-#: one column is smooth on this scale.
+#: Correlation length L of the prior in columns, for the core and the wings.
 _CORE_LENGTH, _WING_LENGTH = 1.0, 2.0
 
 #: Expected wings: the fraction of the flux in them and their half width at half maximum in columns.
 #: Their decrease with the inverse square of the distance is that of a diffraction pattern that the
-#: slit integrates in one direction. The prior on the fraction has a standard deviation of the same
-#: size. Wings may differ from this shape by `_WING_RATIO` of their brightness.
+#: slit integrates in one direction. The prior on the fraction has a standard deviation equal to the
+#: fraction. The standard deviation s of the correction in the wings is `_WING_RATIO` times their
+#: expected brightness.
 WING_FRACTION, WING_WIDTH, _WING_RATIO = 0.04, 4.0, 0.3
 
-#: Eigenvalues below this fraction of the largest are dropped, for the core and for the wings.
+#: Modes whose eigenvalue is below this fraction of the largest are dropped, for the core and for
+#: the wings.
 _DROPPED_CORE, _DROPPED_WINGS = 2e-5, 1e-2
 
 #: Largest |u| at which the correction is not 0, apart from the wings of the expected shape.
@@ -73,16 +74,16 @@ def wing_light(u: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class ShapeModes:
-    """Tabulated modes.
+    """Modes for the core and the wings, tabulated as functions of u.
 
     Parameters
     ----------
     splines : ndarray
         Coefficients of uniform cubic B-splines for each mode, shape (knot, mode).
     table : ndarray
-        Values of the modes at the knots and between them, shape (point, mode).
+        Values of the modes at points from u = -16 to 16 in steps of 0.01, shape (point, mode).
     light : ndarray
-        Integral of each mode from -u to u for each point with u >= 0, shape (point, mode).
+        Integral of each mode from -u to u for each of the points with u >= 0, shape (point, mode).
     even : ndarray of bool
         Whether each mode is symmetric. The others are antisymmetric.
     core : ndarray of bool
@@ -101,7 +102,7 @@ class ShapeModes:
         return self.even.size
 
 
-_FINE = 25  # steps of the table from one knot to the next
+_FINE = 25  # number of steps in `ShapeModes.table` from one knot of the splines to the next
 
 
 def _grid(step: float) -> Array:
@@ -111,7 +112,7 @@ def _grid(step: float) -> Array:
 
 @cache
 def shape_modes() -> ShapeModes:
-    """Return the modes of the prior."""
+    """Return the tabulated modes, which are computed only once."""
     u = _grid(_KNOT)
     core = _CORE * np.exp(-0.5 * (u / _CORE_WIDTH) ** 2)
     wings = _WING_RATIO * WING_FRACTION * wing(u)
@@ -158,7 +159,7 @@ def pad(splines: Array, axis: int) -> Array:
 
 
 def spline_weights(u: Array, derivative: int = 0) -> tuple[NDArray[np.intp], list[Array]]:
-    """Return the first of four B-splines that are not 0 at `u`, and their values there.
+    """Return the index of the first of the four B-splines that are not 0 at `u`, and their values.
 
     The index refers to coefficients with zeros at both ends, see `pad`. If `derivative` is 1, the
     derivatives with respect to `u` are returned instead of the values.
@@ -192,7 +193,10 @@ def table_index(u: Array) -> NDArray[np.intp]:
 
 
 def light_within(u: Array) -> Array:
-    """Return the integral of each mode from -u to u, shape (..., mode), at the nearest point."""
+    """Return the integral of each mode from -u to u, shape (..., mode).
+
+    It is read from the nearest point of `ShapeModes.light`.
+    """
     modes = shape_modes()
     return modes.light.take(
         np.rint(np.clip(u, 0, _LIMIT) / (_KNOT / _FINE)).astype(np.intp), axis=0

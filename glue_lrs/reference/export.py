@@ -30,7 +30,7 @@ def export_reference(
     inexpressible: Sequence[str] = (),
     strict: bool = True,
 ) -> Reference:
-    """Return an EXTRACT1D reference for the same extraction in the pipeline.
+    """Return an EXTRACT1D reference with which the pipeline makes the same extraction.
 
     Parameters
     ----------
@@ -41,12 +41,14 @@ def export_reference(
     placement : PlacementRule
         Rule by which the aperture follows the source.
     image : SlitImage, optional
-        Image to be extracted with the reference. It determines the position of the source.
+        Image to be extracted with the reference. Shifts of the aperture on this image are included
+        in the limits.
     id : str, optional
         Id of the aperture in the reference. If None, it is the slit name of the image or, without
         an image, "ANY".
     inexpressible : sequence of str
-        Descriptions of other parameters that a reference cannot represent, for the message.
+        Descriptions of other parameters of the extraction that a reference cannot represent. They
+        are listed in the message of the error or warning.
     strict : bool
         Whether to raise an error if a parameter cannot be represented. If False, a warning is
         issued instead.
@@ -100,7 +102,7 @@ def export_reference(
 
 @dataclass(frozen=True)
 class _Shifts:
-    """Changes to an aperture and its background regions that have the effect of a placement rule.
+    """Changes to an aperture and its background regions that are equivalent to a placement rule.
 
     `use_source_posn` is the value of this key in the reference, or None if the key is omitted.
     `aperture` and `background` are shifts in columns, which must be applied to the aperture and to
@@ -120,7 +122,11 @@ def _shifts(
     image: SlitImage | None,
     name: str,
 ) -> _Shifts:
-    """Return the changes to aperture and background that have the effect of a placement rule."""
+    """Return the changes to aperture and background that are equivalent to a placement rule.
+
+    `name` is the id of the aperture in the reference. The other parameters are those of
+    `export_reference`.
+    """
     offset = float(rule.position_offset)
     step = f"(run the step with --position_offset={offset!r})"
     key = rule.reference_source_posn if rule.use_source_posn is None else rule.use_source_posn
@@ -143,9 +149,9 @@ def _shifts(
         if rule.use_source_posn:
             warn(
                 LRSWarning(
-                    "the pipeline obeys use_source_posn of a reference for SRCTYPE POINT only; "
-                    "for others run the step with --use_source_posn=true",
-                    hint=Hint.to("give {} for those", "image"),
+                    "the pipeline obeys use_source_posn of a reference for SRCTYPE POINT only; for "
+                    "other source types, run the step with --use_source_posn=true",
+                    hint=Hint.to("or give {} to include the shift in the limits", "image"),
                 )
             )
         return _Shifts(key, inexpressible=tuple(lacking))
@@ -156,7 +162,7 @@ def _shifts(
         if offset != 0.0 or keeps_regions or ignored:
             return _Shifts(False, found.offset, found.background_offset)
         return _Shifts(key)
-    # A reference cannot contain a trace, so that the pipeline must move the aperture itself.
+    # A reference cannot contain a trace. The pipeline must therefore move the aperture itself.
     along = "with extract_width along the source's trace"
     if offset != 0.0:
         lacking.append(f"position_offset={offset!r} {along} {step}")
@@ -194,8 +200,8 @@ def _shifted(aperture: Aperture, offset: float, image: SlitImage | None) -> Aper
 def _common_variable(aperture: Aperture, background: Background | None) -> str:
     """Return an independent variable for the edges of both the aperture and the background.
 
-    A reference has only one variable for both. If their variables differ, an error is raised unless
-    the edges of the aperture or of the background are constant.
+    A reference has only one variable for both. If the two variables differ, `ReferenceFileError` is
+    raised unless the edges of the aperture or of the background are constant.
     """
     if background is None or is_constant(background.bkg_coeff):
         return aperture.independent_var

@@ -38,8 +38,8 @@ def _check_name(key: str, value: object) -> str:
     return value
 
 
-#: Validators for recorded parameters, by group. The last two options are recorded, but are not
-#: parameters of `Extract1D.from_reference`.
+#: Validators for the parameters that a provenance records, by group. The last two options are
+#: recorded, but are not parameters of `Extract1D.from_reference`.
 _RECORDED: dict[str, dict[str, Callable[[str, object], Any]]] = {
     "step": {key: schema.STEP[key] for key in _OPERATOR_STEP_PARAMETERS},
     "options": {
@@ -64,7 +64,8 @@ def arguments_from_reference(
     source = _as_reference(reference)
     keys, step, options = _sort_overrides(overrides)
     entry, notes = _overridden_entry(source, exp_type, keys)
-    references = {"extract1d": source.name, "apcorr": None}  # `Extract1D` adds the other names
+    # `Extract1D` replaces None by the name of the APCORR reference, and adds that of the PSF.
+    references = {"extract1d": source.name, "apcorr": None}
     arguments = _arguments(entry, step, options, apcorr, psf, exp_type, references)
     where = source.where(entry)
     obsolete = schema.obsolete_keys(entry)
@@ -93,7 +94,8 @@ def _overridden_entry(
         )
     if not keys:
         return entry, []
-    # A value that is invalid by itself is not an error of the reference.
+    # The replaced keys are first checked alone, so that an error in one of them does not name the
+    # reference, which did not cause it.
     schema.check_entry({key: keys[key] for key in keys if key not in removed}, None)
     schema.check_entry(entry, f"{source.where(entry)} with {', '.join(keys)}")
     notes = [
@@ -107,7 +109,10 @@ def _overridden_entry(
 def _ineffective(
     arguments: Mapping[str, Any], where: str, step: Mapping[str, Any], entry: Mapping[str, Any]
 ) -> Iterator[LRSWarning]:
-    """Yield warnings about parameters without effect."""
+    """Yield warnings about step parameters and references that have no effect.
+
+    `arguments` are those of `Extract1D`, and `where` is the name of the aperture in messages.
+    """
     psf, optimal_mode = arguments["psf"], arguments.get("optimal_mode")
     mode = schema.extraction_mode(arguments["extraction_type"], optimal_mode, psf is not None)
     if arguments["background"] is None and step.get("subtract_background") is not False:

@@ -1,4 +1,4 @@
-"""EXTRACT1D reference: validation, selection of apertures, and search for unintended settings.
+"""EXTRACT1D reference: validation, selection of an aperture, and checks for unintended settings.
 
 The keys have the same meaning as in the JWST pipeline's ``extract_1d``. Invalid keys and values,
 such as a misspelt key or a string instead of a number, raise an error here. The pipeline silently
@@ -29,8 +29,9 @@ from glue_lrs.reference import schema
 if TYPE_CHECKING:
     from glue_lrs.io.files import Source
 
-#: Largest depth of a document. Comments may have any form, and functions that visit them
-#: recursively would fail at some hundred levels.
+#: Largest number of levels to which lists and objects in a document may be nested. The keys of
+#: apertures need five, but comments may have any form. Recursive functions would fail at some
+#: hundred levels.
 _DEEPEST = 50
 
 #: Number of apertures in the text of a reference.
@@ -40,7 +41,7 @@ Level = Literal["error", "warning", "note"]
 
 
 class ReferenceIssue(str):
-    """Text about an issue that `Reference.check` found, with a `level`.
+    """Text that describes an issue found by `Reference.check`, with its severity as `level`.
 
     Attributes
     ----------
@@ -68,8 +69,8 @@ class Reference:
     Parameters
     ----------
     document : dict
-        Content of the JSON file, which consists of arbitrary header keys and the list
-        ``apertures``. The document is copied.
+        Content of the JSON file: the list ``apertures``, and any other keys, which describe the
+        file. The document is copied.
     filename : str, optional
         Name of the file from which the document was read. It appears in messages.
 
@@ -260,7 +261,10 @@ class Reference:
     def check(
         self, shape: tuple[int, int] | None = None, exp_type: str | None = None
     ) -> list[ReferenceIssue]:
-        """Return a list of valid but probably unintended settings in the reference.
+        """Return a list of issues, such as settings that are valid but probably unintended.
+
+        Issues are settings without effect, apertures that are never used and, if `shape` is given,
+        regions that are not on the image.
 
         Parameters
         ----------
@@ -324,14 +328,14 @@ class Reference:
         return Reference(document, self.filename)
 
     def where(self, entry: Mapping[str, Any]) -> str:
-        """Return the subject for messages about an aperture."""
+        """Return the names of the reference and of an aperture, with which messages begin."""
         if self.filename == schema.BUILT_IN:
             return self.label
         return f"{self.label}: aperture {quoted(entry['id'])}"
 
 
 def _other_mode(name: object) -> bool:
-    """Return whether an id is "dummy" or the EXP_TYPE of a mode other than LRS.
+    """Return whether an id is the EXP_TYPE of a mode other than LRS, or the placeholder "dummy".
 
     Apertures with such ids are not validated.
     """
@@ -360,9 +364,9 @@ def _shadows(earlier: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
 
 
 def remarks(entry: Mapping[str, Any]) -> Iterator[tuple[Level, str, str]]:
-    """Yield remarks about keys that have no effect or that the pipeline does not accept.
+    """Yield remarks about keys of an aperture that have no effect, or that the pipeline rejects.
 
-    A remark consists of the level, the key and a text.
+    A remark is a tuple: its level, the key, and the text for the user.
     """
     source, regions = entry.get("src_coeff"), entry.get("bkg_coeff")
     if not _is_target(entry):
@@ -394,7 +398,7 @@ def remarks(entry: Mapping[str, Any]) -> Iterator[tuple[Level, str, str]]:
     for key, value in (("bkg_fit", "mean"), ("bkg_fit", None), ("disp_axis", axis)):
         if key in entry and entry[key] == value:
             word = json.dumps(value)
-            text = f"{key} {word} is not accepted by the pipeline; it is rewritten"
+            text = f"{key} {word} is not accepted by the pipeline; it is replaced when written"
             yield "note", key, text
     obsolete = schema.obsolete_keys(entry)
     for key in obsolete:

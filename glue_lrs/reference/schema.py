@@ -31,7 +31,7 @@ EXTRACTION_TYPES = ("box", "optimal")
 OPTIMAL_MODES = ("pipeline", "psf", "learned")
 
 
-#: Allowed values of `source_type`, in small letters as well.
+#: Allowed values of `source_type`. Lower case is allowed as well.
 SOURCE_TYPES = ("POINT", "EXTENDED")
 
 
@@ -42,8 +42,8 @@ def extraction_mode(
 ) -> Literal["box", "pipeline", "psf", "learned"]:
     """Return ``"box"`` for a box extraction, else the mode of the optimal extraction.
 
-    If `optimal_mode` is None, the mode is ``"pipeline"`` with a PSF reference, and ``"learned"``
-    without.
+    If `optimal_mode` is None, the mode is ``"pipeline"`` with a PSF reference (`has_psf`), and
+    ``"learned"``, with a profile fitted to the image, without one.
     """
     if extraction_type == "box":
         return "box"
@@ -109,7 +109,7 @@ KEYS: dict[str, _Check] = {
     "use_source_posn": validation.check_flag,
 }
 
-#: Keys for comments. Like all keys that start with "_", they are kept but have no effect.
+#: Keys for comments. They are kept but have no effect, like all keys that start with "_".
 _REMARKS = ("comment", "comments", "description", "note", "notes")
 
 #: Keys of apertures that apply only to integral field units, not to LRS.
@@ -169,7 +169,7 @@ OPTIONS: dict[str, _Check] = {
 }
 
 
-#: Keys about nods in older references, all of which the pipeline ignores.
+#: Pattern of the keys about nods in older references, all of which the pipeline ignores.
 _OBSOLETE = re.compile(r"nod\d*_(offset|correction)|position_correction")
 
 

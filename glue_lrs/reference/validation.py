@@ -14,7 +14,7 @@ _GROUPS = (("xstart", "xstop", "src_coeff"), ("ystart", "ystop"))
 
 
 def reference_errors(document: object, name: str) -> list[str]:
-    """Return all errors in a document. `Reference` raises only the first error.
+    """Return the texts of all errors in a document, of which `Reference` raises only the first.
 
     Parameters
     ----------
@@ -37,13 +37,16 @@ def reference_errors(document: object, name: str) -> list[str]:
             # Dummy apertures precede this aperture so that the message contains its index.
             single: list[Any] = [{"id": "dummy"}] * number + [entry]
             found += _errors(Reference, {"apertures": single}, name)
-        elif _errors(Reference, {"apertures": [entry]}, name):  # not if for a mode other than LRS
+        elif _errors(Reference, {"apertures": [entry]}, name):  # no errors for other modes than LRS
             found += _entry_errors(entry, f"{name}: aperture {quoted(entry['id'])}")
     return found or whole
 
 
 def _entry_errors(entry: Mapping[str, Any], where: str) -> list[str]:
-    """Return the errors about single keys of an aperture, then those about groups of keys."""
+    """Return the errors about single keys of an aperture, then those about groups of keys.
+
+    Keys that are invalid by themselves are omitted from the groups.
+    """
     found: list[str] = []
     good = dict(entry)
     edges = {"src_coeff": [[0], [1]]} if entry.get("src_coeff") is not None else {}

@@ -53,8 +53,8 @@ class LinearBound:
         Smallest possible 1-sigma error of the first source's flux in Jy, shape (row,). It is NaN in
         rows without data, and in rows in which the sources cannot be separated.
     noise : ndarray
-        Difference in Jy between the best linear estimate of the first source's flux and the true
-        flux, shape (row,). It is NaN if the bound was computed without data.
+        Difference in Jy between the best linear estimate of the first source's flux from the noisy
+        data and the true flux, shape (row,). It is NaN if the bound was computed without data.
     information : ndarray
         Fisher information about the first source's position in 1 / column^2, shape (row,). For a
         position that is fitted to all rows together, the inverse variance is the sum over the rows.

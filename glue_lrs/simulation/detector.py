@@ -26,7 +26,7 @@ _NON_SCIENCE = 512
 #: DQ value of pixels outside the slit: DO_NOT_USE and NON_SCIENCE.
 OUTSIDE_SLIT = _DO_NOT_USE | _NON_SCIENCE
 
-#: DQ flags that do not exclude a pixel: JUMP_DET, and a flag in bit 23.
+#: DQ flags that are set at random although the pixels are good: JUMP_DET, and a flag in bit 23.
 _HARMLESS = (4, 1 << 23)
 
 #: Mean of two columns, in electrons, to which `Scene.brighter_fatter` refers.
@@ -145,8 +145,9 @@ def _difference(
 ) -> Array:
     """Return the planes of an image minus the mean of others: data and three variances.
 
-    The variances of the others are omitted from the observed planes if the scene says so. The noise
-    that pixels have in common is included in the true planes only.
+    The observed planes (`is_true` is False) omit the variances of the others unless
+    `Scene.nod_variance` is True. The noise that pixels have in common (`Scene.common_noise`) is
+    included in the variances of the true planes only.
     """
     mean = sum(subtracted) / len(subtracted) if subtracted else 0.0
     data = (image - mean) * flat
@@ -274,15 +275,16 @@ def _electrons(scene: Scene, geometry: Geometry) -> Array:
 
 
 def _noise_map(scene: Scene, geometry: Geometry, rng: np.random.Generator) -> Array:
-    """Draw the standard deviation of the read noise in each pixel, in electrons."""
+    """Return a random standard deviation of the read noise for each pixel, in electrons."""
     deviates = np.clip(rng.standard_normal(geometry.shape), -3.0, 3.0)
     return scene.read_noise * (1.0 + 0.05 * deviates)
 
 
 def defect_columns(columns: Iterable[int], reference: float, width: int) -> list[int]:
-    """Return the columns of an image that `Scene.hot_columns` or `Scene.dead_columns` names.
+    """Return the pixel numbers of `Scene.hot_columns` or `Scene.dead_columns` in an image.
 
-    Columns beyond the image, whose width is `width`, are an error.
+    `reference` is the column of the reference point. Raises `SceneError` if a column is not on the
+    image, which has `width` columns.
     """
     found = [round(reference) + column for column in columns]
     if any(not 0 <= column < width for column in found):

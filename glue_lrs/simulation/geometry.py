@@ -32,7 +32,7 @@ SLIT_COLUMNS = 44
 
 @dataclass(frozen=True)
 class Geometry:
-    """Pixel grid of a product, which gives the wavelength and the slit position of each pixel.
+    """Pixel grid of a product, with the wavelength and the position along the slit of each pixel.
 
     Parameters
     ----------
@@ -123,8 +123,9 @@ class Geometry:
         return (columns >= self.box[0][0]) & (columns <= self.box[0][1])
 
     def trace(self, position: float) -> Array:
-        """Return the true trace of a point at a slit position in arcsec from the reference point.
+        """Return the true trace of a point of the slit, including the trace error.
 
+        `position` is the position of the point along the slit in arcsec from the reference point.
         The trace is NaN in rows without a wavelength.
         """
         rows = np.arange(self.shape[0], dtype=float)
@@ -136,9 +137,10 @@ class Geometry:
         return np.where(np.isfinite(self.wavelength), column, np.nan)
 
     def column_at(self, position: float, row: Array | float) -> Array | float:
-        """Return the column in a row, which may be fractional, of a point according to the WCS.
+        """Return the column of a point of the slit in a given row, according to the WCS.
 
-        The slit position of the point is in arcsec from the reference point.
+        `position` is the position of the point along the slit in arcsec from the reference point.
+        `row` may be fractional.
         """
         column = self.column + position / PIXEL_SCALE
         return column if self.resampled else column + self.dispersion.shift(row - self.row)
@@ -224,10 +226,10 @@ class Pointing:
     def of_target(
         cls, dispersion: Dispersion, position: float, *, ra: float, dec: float, roll: float
     ) -> Pointing:
-        """Make the pointing for which the target is at a given slit position.
+        """Make the pointing for which the target is at a given position along the slit.
 
-        The position is in arcsec from the reference point. `ra` and `dec` are the coordinates of
-        the target in degrees.
+        `position` is in arcsec from the reference point. `ra` and `dec` are the coordinates of the
+        target in degrees, and `roll` is the position angle of the V3 axis in degrees.
         """
         v2, v3 = (
             (-414.7798311657103, -400.61593483851567)

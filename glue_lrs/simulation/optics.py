@@ -1,7 +1,7 @@
 """Optics of the simulated instrument: pixel scale, dispersion and point spread function of LRS.
 
-The constants are independent of those in `glue_lrs.instrument`, because tests of the extraction
-would not find an error that the simulation shares.
+The constants are not imported from `glue_lrs.instrument`, because tests with simulated images could
+not find an error in a constant that the extraction and the simulation share.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class Dispersion:
     -----
     The two instances, `SLIT` and `PRISM` (slitless), agree with the calibration of LRS (miricoord,
     specwcs reference files 0005 and 0006) to better than 0.01 micron, except in the last row of the
-    slit. There, the wavelength is 2.9 micron instead of 2.23 micron, as after the smoothing in the
-    pipeline.
+    slit. There, the wavelength is 2.9 micron instead of 2.23 micron in the reference file, because
+    the pipeline smooths the wavelengths.
     """
 
     rows: tuple[float, ...]
@@ -151,7 +151,10 @@ class PSFLaw(ABC):
         """
 
     def __call__(self, offset: Array, wavelength: Array) -> Array:
-        """Return the fraction of the core's flux in each pixel, as in `pixel_fractions`."""
+        """Return the fraction of the flux in each pixel for a source without a halo.
+
+        The parameters are described in `pixel_fractions`.
+        """
         return self.pixel_fractions(offset, wavelength, 0.0)
 
     def cumulative(self, x: ArrayLike, wavelength: ArrayLike, halo: float) -> Array:

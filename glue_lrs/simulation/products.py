@@ -54,12 +54,12 @@ class Product:
     exp_type, datamodel : str
         EXP_TYPE and DATAMODL of the primary header.
     cards : dict
-        Cards of the primary header that differ between products.
+        Cards of the primary header that depend on the product, such as PATT_NUM.
     position : float
         Position of the target along the slit in arcsec from the reference point, according to the
         header.
     negative : tuple of ndarray
-        Negative traces, each an array of shape (row,) with the column in each row.
+        Negative traces of the target, each an array of shape (row,) with the column in each row.
     factors : ndarray, optional
         Factor that multiplies the flux in each integration of a stack, shape (integration,).
     times : `~astropy.table.Table`, optional
@@ -231,9 +231,7 @@ def _source_image(scene: Scene, geometry: Geometry, position: float) -> Array:
 
 
 def _background_image(scene: Scene, geometry: Geometry, middle: float | None = None) -> Array:
-    """Compute the surface brightness of background and hot columns in MJy/sr.
-
-    The shape of the image is (row, column).
+    """Compute the surface brightness of background and hot columns in MJy/sr, shape (row, column).
 
     Rows without a wavelength have the background of the nearest row with a wavelength.
 
@@ -263,7 +261,7 @@ def _background_image(scene: Scene, geometry: Geometry, middle: float | None = N
 
 
 def _generator(scene: Scene, *product: str | int) -> np.random.Generator:
-    """Return a random number generator whose seed depends on the scene and the product."""
+    """Return a random number generator whose seed depends on `Scene.seed` and the product."""
     key = [ord(letter) for part in product for letter in str(part)]
     return np.random.default_rng([scene.seed, *key])
 
@@ -358,7 +356,8 @@ def _truth(scene: Scene, product: Product, planes: Array) -> Truth:
     flux[known] = evaluate(source.flux, geometry.wavelength[known], "flux")
     if not product.calibrated:
         flux *= 1.0 / optics.MJYSR_PER_DN / optics.JY_PER_PIXEL
-    # A source that is not calibrated has the same number of electrons.
+    # The brighter-fatter effect depends on the number of electrons, which is the same whether or
+    # not the image is calibrated. It is therefore computed from the flux in Jy.
     janskys = flux * (1.0 if product.calibrated else optics.MJYSR_PER_DN * optics.JY_PER_PIXEL)
     charge = charge_strength(scene, geometry)[:, 0] * janskys / optics.JY_PER_PIXEL
     return Truth(

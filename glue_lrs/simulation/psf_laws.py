@@ -1,8 +1,8 @@
 """Laws for the point spread function of simulated scenes, other than `glue_lrs.simulation.PSF`.
 
 The laws differ in the width as a function of the wavelength, and in shape, so that scenes can show
-whether an extraction depends on the law with which it was developed. Each law is integrated exactly
-over the pixels. `LAWS` contains an instance of each kind.
+whether an extraction works only for the law with which it was developed. Each law is integrated
+over the pixels, not sampled at their centres. `LAWS` contains several instances.
 
 The width of the real PSF is known from a bright star (program 6620). The laws do not reproduce it:
 `telescope_width` differs from it by 3% to 15%, with another dependence on the wavelength.
@@ -43,8 +43,8 @@ _ARCSEC_PER_RADIAN = 206264.806
 def telescope_width(wavelength: ArrayLike) -> Array:
     """Return a FWHM in arcsec that resembles that of the telescope, at wavelengths in micron.
 
-    It is the quadratic sum of a constant blur and of diffraction, which is proportional to the
-    wavelength.
+    It is the quadratic sum of a constant blur of 0.182 arcsec and of diffraction, which is
+    proportional to the wavelength, 0.0307 arcsec per micron.
     """
     return np.hypot(0.182, 0.0307 * np.asarray(wavelength, dtype=float))
 
@@ -55,13 +55,16 @@ def straight_width(wavelength: ArrayLike) -> Array:
 
 
 def wavy_width(wavelength: ArrayLike) -> Array:
-    """Return a FWHM in arcsec that rises with the wavelength in micron in smooth waves of 5%."""
+    """Return `telescope_width`, modulated by a sine of the wavelength with an amplitude of 5%."""
     wave = np.asarray(wavelength, dtype=float)
     return telescope_width(wave) * (1.0 + 0.05 * np.sin(2.0 * np.pi * (wave - 5.0) / 3.5))
 
 
 def _checked_width(width: Spectral, wavelength: Array) -> Array:
-    """Return a FWHM in arcsec, and raise `SceneError` if it is not positive."""
+    """Return the FWHM in arcsec at each wavelength, NaN where the wavelength is NaN.
+
+    Raises `SceneError` if it is not positive.
+    """
     known = np.isfinite(wavelength)
     values = np.full(wavelength.shape, np.nan)
     values[known] = evaluate(width, wavelength[known], "width")
@@ -98,7 +101,7 @@ class Moffat(PSFLaw):
         FWHM in arcsec of the integrated function, as a number or a function of the wavelength in
         micron.
     beta : float
-        Exponent, more than 1. The wings are the stronger, the smaller the exponent.
+        Exponent, more than 1. The smaller the exponent, the stronger are the wings.
 
     Raises
     ------
@@ -155,7 +158,10 @@ class Diffraction(PSFLaw):
 
     @cached_property
     def _cumulative(self) -> RectBivariateSpline:
-        """Fraction of the flux below a position, as a function of wavelength and position."""
+        """Fraction of the flux at positions below a given one, interpolated in wavelength (micron).
+
+        The position is in arcsec.
+        """
         pupil = np.abs(np.fft.fft2(_pupil(), (_TRANSFORM_SAMPLES,) * 2)) ** 2
         pattern = np.fft.fftshift(pupil)
         index = np.arange(_TRANSFORM_SAMPLES) - _TRANSFORM_SAMPLES // 2
@@ -173,7 +179,8 @@ class Diffraction(PSFLaw):
                 light = gaussian_filter1d(light, self.blur / step, mode="constant")
             line[1:] = np.cumsum((light[1:] + light[:-1]) / 2.0)
             line /= line[-1]
-        # Linear, because a cubic spline could decrease, so that pixels had negative light.
+        # The interpolation is linear, because a cubic spline of the cumulative flux could decrease
+        # with the position. Pixels would then have negative flux.
         return RectBivariateSpline(self._wavelengths, self._positions, table, kx=1, ky=1)
 
 
@@ -195,7 +202,7 @@ def _pupil() -> Mask:
 
 @dataclass(frozen=True)
 class Scattered(PSFLaw):
-    """Another law, of whose light the detector scatters a part into exponential wings.
+    """Another law, a part of whose light is scattered in the detector into exponential wings.
 
     Parameters
     ----------
@@ -234,7 +241,7 @@ class Scattered(PSFLaw):
 
 @dataclass(frozen=True)
 class Asymmetric(PSFLaw):
-    """Another law with a shoulder on one side. Its centroid is that of the law.
+    """Another law with a shoulder on one side, whose centroid is still that of the other law.
 
     Parameters
     ----------
@@ -266,7 +273,7 @@ class Asymmetric(PSFLaw):
         return (1.0 - self.fraction) * main + self.fraction * shoulder
 
 
-#: A law of each kind, by name.
+#: Laws that differ in shape or width, by name.
 LAWS: dict[str, PSFLaw] = {
     "telescope": Gaussian(),
     "wavy": Gaussian(wavy_width),

@@ -85,13 +85,13 @@ class Scene:
         a row have in common, and of another that all pixels in a column have in common. As in real
         products, the variances in the image do not include it; the variances of the truth do.
     hot_columns : mapping of int to float
-        Columns with a dark signal, and the signal in MJy/sr. Columns are counted from the column of
-        the reference point, rounded to an integer.
+        Columns with a dark signal, and the signal in MJy/sr. A column is given by its distance from
+        the column of the reference point, which is rounded to an integer.
     dead_columns : tuple of int
-        Columns in which all pixels are bad, counted as in `hot_columns`.
+        Columns in which all pixels are bad, given as in `hot_columns`.
     nod_variance : bool
         Whether the variances in the image include those of the exposures that were subtracted. If
-        False, they do not, as in the pipeline, so that the errors of spectra are too small.
+        False, they do not, as in real products, so that the errors of spectra are too small.
     flat_error : float
         Relative standard deviation of the flat-field error. The error is drawn once for each pixel
         of a product, so that it is the same in all integrations of a stack.
@@ -445,7 +445,7 @@ class Scene:
         return PSFProfile.sampled(profile, waves, subpix=subpix, reach=reach)
 
     def _distorted(self, geometry: Geometry) -> Geometry:
-        """Return the geometry with the trace error of this scene."""
+        """Return a copy of the geometry with the trace error of this scene."""
         return replace(geometry, trace_error=self.trace_error)
 
 

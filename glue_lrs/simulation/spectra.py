@@ -14,7 +14,8 @@ from glue_lrs.simulation.optics import SceneError
 #: Type of a spectrum, which is a constant or a function of the wavelength in micron.
 Spectral = float | Callable[[Array], ArrayLike]
 
-#: Wavelength in micron and relative strength of each emission line of a supernova.
+#: Wavelength in micron of each emission line of a supernova, and its peak flux relative to the
+#: continuum at 7 micron.
 _LINES = ((6.636, 0.45), (6.985, 0.9), (10.521, 0.5), (11.888, 0.8), (12.814, 1.4))
 
 #: Second radiation constant hc / k in micron kelvin.
@@ -102,7 +103,7 @@ def thermal_background(wavelength: ArrayLike) -> Array:
 
 
 def sensitivity(wavelength: ArrayLike) -> Array:
-    """Compute the electrons per second and pixel for 1 MJy/sr, which are highest at 6.5 micron.
+    """Compute the electrons per second and pixel for 1 MJy/sr, with a maximum of 0.4 at 6.5 micron.
 
     Parameters
     ----------

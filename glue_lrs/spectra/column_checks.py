@@ -1,4 +1,4 @@
-"""Checks of the columns of a spectrum, which need neither the image nor the operator."""
+"""Checks of a spectrum that need only its columns, neither the image nor the operator."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ REPORTED_LOSS = 0.5
 #: value. The value is the tolerance of `numpy.isclose`, by which the pipeline identifies such rows.
 NO_PIXELS = 1e-8
 
-#: Number of rows of the running median of NPIXELS, which is the size of the complete aperture.
+#: Number of rows of the running median of NPIXELS by which the number of pixels in the complete
+#: aperture is estimated.
 _SIZE_WINDOW = 31
 
 
@@ -132,7 +133,10 @@ def empty_rows(columns: Mapping[str, NDArray[Any]]) -> list[Finding]:
 
 
 def column_findings(columns: Mapping[str, NDArray[Any]], unit: str) -> list[Finding]:
-    """Return the findings about a spectrum of unknown origin: its sign, pixels and errors."""
+    """Return findings about a negative flux, lost pixels and missing errors of a spectrum.
+
+    They are for a spectrum without a record of its own checks, such as one from the pipeline.
+    """
     findings = flux_findings(columns, unit)
     complete, short = complete_size(columns), incomplete(columns)
     if complete is not None and (number := int(short.sum())) > 0:
@@ -142,9 +146,9 @@ def column_findings(columns: Mapping[str, NDArray[Any]], unit: str) -> list[Find
         findings.append(
             Finding(
                 "lost_pixels",
-                f"NPIXELS is short in {number} of {short.size} rows, by at most {lost[worst]:.1f} "
-                f"of {size[worst]:.1f} pixels at {columns['WAVELENGTH'][worst]:.2f} um: the flux "
-                "is too low there",
+                f"NPIXELS is too small in {number} of {short.size} rows, by at most "
+                f"{lost[worst]:.1f} of {size[worst]:.1f} pixels at "
+                f"{columns['WAVELENGTH'][worst]:.2f} um: the flux is too low there",
                 {"rows": number, "all": short.size, "lost": float(lost[worst])},
             )
         )

@@ -31,8 +31,8 @@ NOD_VARIANCE = "FLUX_VAR_NOD"
 #: Name of the column with the quality bits (`glue_lrs.spectra.quality`).
 QUALITY = "QUALITY"
 
-#: Names of columns that the pipeline does not have, and that spectra from its files lack. They are
-#: the last columns of an x1d table, and `column_units` does not contain them.
+#: Names of columns that only this package writes. They are the last columns of an x1d table, and
+#: `column_units` does not contain them.
 OPTIONAL_COLUMNS = (QUALITY, NOD_VARIANCE)
 
 #: Columns with flags, which are unsigned integers of 32 bits.
@@ -41,12 +41,12 @@ FLAGS = ("DQ", QUALITY)
 #: Variance components. The name of a variance column ends with the name of its component.
 COMPONENTS = ("POISSON", "RNOISE", "FLAT")
 
-#: Columns with errors, and the columns that contain their 1-sigma errors.
+#: Columns whose values have errors, and the columns that contain these 1-sigma errors.
 ERROR_OF = {"FLUX": "FLUX_ERROR", "SURF_BRIGHT": "SB_ERROR", "BACKGROUND": "BKGD_ERROR"}
 
 
 def column_units(calibrated: bool) -> dict[str, str]:
-    """Return the units of the columns, spelled as in the pipeline.
+    """Return the units of the columns in `COLUMNS`, spelled as in the pipeline.
 
     Parameters
     ----------

@@ -135,7 +135,7 @@ class Extraction:
 
     @property
     def is_stack(self) -> bool:
-        """Whether the columns contain one spectrum per integration."""
+        """Whether the columns have an axis of integrations, of which there may be only one."""
         return self.columns["FLUX"].ndim == 2
 
     @property
@@ -145,7 +145,7 @@ class Extraction:
 
     @cached_property
     def findings(self) -> tuple[Finding, ...]:
-        """Findings of the checks, worst first.
+        """Findings of the checks, the most severe first.
 
         These are the findings recorded in the provenance. If there is no readable record, as in a
         spectrum from the pipeline, they are the findings of a check of the columns.
@@ -166,8 +166,8 @@ class Extraction:
         Raises
         ------
         LRSError
-            If there is no bit with a name, or if the spectrum has no column QUALITY, because
-            another program extracted it.
+            If a name is not that of a quality bit, or if the spectrum has no column QUALITY,
+            because another program extracted it.
         """
         if QUALITY in self.columns:
             return has_bits(self.columns[QUALITY], names)
@@ -176,7 +176,7 @@ class Extraction:
         return np.zeros(self.columns["FLUX"].shape, dtype=bool)
 
     def with_findings(self, findings: Iterable[Finding]) -> Extraction:
-        """Return a copy of the extraction that records other findings, for example more of them.
+        """Return a copy of the extraction in which the recorded findings are replaced.
 
         Parameters
         ----------

@@ -1,9 +1,9 @@
 """Findings: what the checks of an extraction or a combination found, as data.
 
-A finding has a kind, which is one of `KINDS` and determines its severity and the class of its
-warning, a message with a hint as described in `glue_lrs.errors`, and the numbers in the message.
-Python issues findings as warnings, the command line and the viewers print them, and x1d and c1d
-files record them.
+A finding has a message with a hint, as described in `glue_lrs.errors`, the numbers in the message,
+and a kind, one of `KINDS`, which determines its severity and the class of its warning. Python
+issues findings as warnings, the command line and the viewers display them, and x1d and c1d files
+record them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from glue_lrs.errors import SEVERITIES, Hint, LRSWarning, Setting, Severity
 #: this happens by chance in one of 16,000 cases.
 SIGNIFICANT = 4.0
 
-#: A change of the flux that is too small to be reported, as a fraction of the flux. The absolute
-#: flux calibration of LRS is known to a few per cent.
+#: Largest change of the flux, as a fraction, that is too small to be reported. The absolute flux
+#: calibration of LRS is uncertain by a few per cent.
 NEGLIGIBLE = 0.01
 
 #: Value that is stored for a setting of a hint if the user must choose the value.
@@ -28,7 +28,7 @@ _ANY = "..."
 
 
 class Kind(NamedTuple):
-    """Severity of the findings of a kind, and class of the Python warnings."""
+    """Severity of all findings of a kind, and class of the Python warnings issued for them."""
 
     severity: Severity
     category: type[LRSWarning] = LRSWarning
@@ -119,7 +119,7 @@ class Finding:
     subject : str, optional
         File or spectrum that the finding is about.
     recorded : Severity
-        Severity of a kind that is not in `KINDS`, as in a file of a newer version.
+        Severity that is used if `kind` is not in `KINDS`, as in a file written by a newer version.
     """
 
     kind: str
@@ -136,7 +136,7 @@ class Finding:
 
     @property
     def message(self) -> LRSWarning:
-        """Warning of the class of this kind with the same text, subject and hint."""
+        """Python warning with the text, subject and hint of the finding. `KINDS` has its class."""
         category = KINDS[self.kind].category if self.kind in KINDS else LRSWarning
         message = category(self.text, subject=self.subject, hint=self.hint)
         message.severity = self.severity
@@ -187,7 +187,7 @@ class Finding:
 
 
 def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Return findings in the order of their severity, without repetitions."""
+    """Return findings from the most to the least severe, without repetitions."""
     unique = dict.fromkeys(findings)
     return tuple(sorted(unique, key=lambda one: SEVERITIES.index(one.severity)))
 
@@ -200,7 +200,7 @@ def emit(findings: Iterable[Finding], label: str) -> None:
     findings : iterable of Finding
         Findings, which are issued in this order.
     label : str
-        Subject of the findings that have none, if it is not empty.
+        Subject of the findings that do not have one. If empty, they are issued without a subject.
     """
     for finding in findings:
         if finding.severity != "info":

@@ -67,9 +67,9 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
         If the spectrum is unmodified, all columns of the original extraction, restricted to the
         rows of the spectrum. Otherwise WAVELENGTH, FLUX, FLUX_ERROR and DQ, which are made from the
         wavelength, flux, uncertainty and mask of the spectrum, and QUALITY. The flux is converted
-        to Jy if possible. Bit 0 of DQ is set in rows that are masked or without a flux; its other
-        bits and QUALITY are those of the original if the wavelengths are. Interpolated values in
-        masked rows are replaced by NaN.
+        to Jy if possible. Bit 0 of DQ is set in rows that are masked or without a flux. If the
+        wavelengths are unmodified, the other bits of DQ, and QUALITY, are those of the original.
+        Interpolated values in masked rows are replaced by NaN.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def spectrum_to_extraction(spectrum: Spectrum) -> Extraction:
         chosen = spectrum.meta.get("mask_quality", ())
         kept = _unchanged(original, column, rows, place, arrays, chosen)
         if kept is not None:
-            if chosen:  # which the user has masked
+            if chosen:  # rows with these quality bits were masked by `to_spectrum`
                 masked = np.where(kept.quality_mask(*chosen), np.uint32(DO_NOT_USE), np.uint32(0))
                 kept = replace(kept, columns=kept.columns | {"DQ": kept.columns["DQ"] | masked})
             weight = kept.aperture_weight
@@ -221,7 +221,7 @@ def _unchanged(
 ) -> Extraction | None:
     """Return the original extraction, or None if the values of the spectrum were modified.
 
-    If the spectrum has only some integrations of a stack, only these integrations are returned.
+    If the spectrum has only some integrations of the original stack, only these are returned.
     """
     shape = arrays.flux.shape
     for fill in ("interpolate", "nan"):
@@ -279,10 +279,10 @@ def _changed(
 ) -> Extraction:
     """Make an extraction from the values of a modified spectrum.
 
-    Times, header cards and provenance are copied from the original extraction if there is one, and
-    all bits of its DQ except bit 0, and QUALITY, from `flags`, the columns with flags in the rows
-    of the spectrum. Times in the meta of the spectrum have priority if there is one row for each
-    integration.
+    Times, header cards and provenance are copied from the original extraction if there is one.
+    Times in the meta of the spectrum have priority if there is one row for each integration.
+    `flags` are the columns DQ and QUALITY of the original in the rows of the spectrum, from which
+    QUALITY and all bits of DQ except bit 0 are copied.
     """
     wave, flux, unit, error, mask = arrays
     if unit != u.Jy:

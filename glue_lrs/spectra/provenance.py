@@ -24,8 +24,9 @@ SUMMED = ("WAVELENGTH", "FLUX", "FLUX_ERROR")
 Source: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 
 
-#: Types of the values of a provenance. The schema of a mapping has the schemas of its values, with
-#: Ellipsis as the key for all others, and that of a list has one item. Each value may also be None.
+#: Schemas with the types of the values of a provenance. The schema of a mapping is a dict with the
+#: schemas of its values, in which the key Ellipsis stands for all other keys. The schema of a list
+#: is a list with the schema of its items. Each value may also be None.
 _FILE = {"filename": str, "sha256": str}
 _FINDING = {"kind": str, "severity": str, "text": str, "values": dict, "subject": str}
 _COMMON = {"findings": [_FINDING], "versions": {...: str}, "date": str}
@@ -51,7 +52,7 @@ class ProvenanceRecord(Mapping[str, Any]):
         self._stored = source
 
     def _collect(self) -> Mapping[str, Any]:
-        """Return a mapping with the values. If a key is missing, the value is None."""
+        """Return a mapping with the values of the record. Missing keys have the value None."""
         stored = self._stored or {}
         return stored() if callable(stored) else stored
 
@@ -208,7 +209,7 @@ class Provenance(ProvenanceRecord):
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Findings of the checks of the extraction, worst first."""
+        """Findings of the checks of the extraction, the most severe first."""
         if self._stored is not None:
             return recorded_findings(self)
         return self._findings
@@ -230,10 +231,10 @@ class Provenance(ProvenanceRecord):
 class CombinationProvenance(ProvenanceRecord):
     """Record of how spectra were combined, as a mapping with JSON values.
 
-    The keys are ``parameters`` (``weights``, ``sigma_clip``, ``mode``), ``inputs`` (a dict for each
-    spectrum, as described in `CombineInput`), ``extractions`` (the `Provenance` of each object that
-    was passed to `combine`, or None), ``findings`` (list of dicts, as in `Finding.to_dict`),
-    ``versions`` and ``date``.
+    The keys are ``parameters`` (those of `combine` except ``spectra`` and ``extract``), ``inputs``
+    (a dict for each spectrum, as described in `CombineInput`), ``extractions`` (the `Provenance` of
+    each object that was passed to `combine`, or None), ``findings`` (list of dicts, as in
+    `Finding.to_dict`), ``versions`` (of packages) and ``date``.
 
     Parameters
     ----------
@@ -246,7 +247,7 @@ class CombinationProvenance(ProvenanceRecord):
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """Findings of the checks of the combination, worst first."""
+        """Findings of the checks of the combination, the most severe first."""
         return recorded_findings(self)
 
     def __repr__(self) -> str:
@@ -275,7 +276,7 @@ def _json_value(value: object) -> object:
 
 
 def recorded_findings(provenance: Mapping[str, Any]) -> tuple[Finding, ...]:
-    """Return the findings that a provenance contains, worst first."""
+    """Return the findings that a provenance contains, the most severe first."""
     return worst_first(Finding.from_dict(stored or {}) for stored in provenance["findings"] or ())
 
 
@@ -304,7 +305,8 @@ def file_record(path: str | None) -> dict[str, Any] | None:
     Parameters
     ----------
     path : str, optional
-        Path of the file, a `SourceFile` if its state when it was read is known.
+        Path of the file. If it is a `SourceFile`, it is checked that the file has not changed since
+        it was read.
 
     Warns
     -----
@@ -327,12 +329,12 @@ def file_record(path: str | None) -> dict[str, Any] | None:
 
 
 def check_record(stored: object) -> None:
-    """Raise `LRSError` if a stored provenance has values of other types than those written.
+    """Raise `LRSError` if values of a stored provenance do not have the types that are written.
 
     Parameters
     ----------
     stored : object
-        Record of an extraction or of a combination, such as from a file. Values may be missing.
+        Record of an extraction or of a combination, for example from a file. Keys may be missing.
     """
     if not isinstance(stored, Mapping):
         raise LRSError(f"the provenance is a {type(stored).__name__}, expected a mapping")
@@ -348,7 +350,7 @@ def check_record(stored: object) -> None:
 
 
 def _conforms(value: object, schema: Any) -> bool:
-    """Return whether a value is None or of a type, and its items are as in the schema."""
+    """Return whether a value is None, or it and its items have the types in a schema."""
     if value is None:
         return True
     if isinstance(schema, list):

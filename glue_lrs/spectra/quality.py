@@ -1,8 +1,7 @@
-"""Quality bits: what happened to the pixels of each value of a spectrum.
+"""Quality bits: flags about the pixels from which each value of a spectrum was made.
 
 The column QUALITY has the bits of `QUALITY_BITS`, which are independent of the pipeline's DQ. Only
-bit 0 of DQ masks a value; a quality bit is information, by which values can be masked on request
-(`Extraction.quality_mask`).
+bit 0 of DQ masks a value. Quality bits mask values only on request (`Extraction.quality_mask`).
 """
 
 from __future__ import annotations
@@ -55,14 +54,15 @@ QUALITY_BITS: Mapping[str, QualityBit] = MappingProxyType(
 
 
 def quality_bits(shape: tuple[int, ...], masks: Mapping[str, Mask]) -> NDArray[np.uint32]:
-    """Return the quality bits of values.
+    """Return the quality bits for masks of values, as an array of the given shape.
 
     Parameters
     ----------
     shape : tuple of int
         Shape of the flux.
     masks : mapping of str to ndarray of bool
-        Mask of the values with each bit, which must broadcast to the shape of the flux.
+        For each name of a bit, the mask of the values that have it. The masks must broadcast to the
+        shape of the flux.
     """
     bits = np.zeros(shape, dtype=np.uint32)
     for name, mask in masks.items():
@@ -76,7 +76,7 @@ def has_bits(bits: NDArray[Any], names: Iterable[str]) -> Mask:
     Raises
     ------
     LRSError
-        If there is no bit with a name.
+        If a name is not that of a quality bit.
     """
     wanted = 0
     for name in [names] if isinstance(names, str) else names:

@@ -1,7 +1,7 @@
 """Segments of an exposure, whose integrations are in several files or tables.
 
-The segments of an exposure form one time series, if none is of another exposure and no integration
-is repeated.
+They are joined to one time series, provided that all are of the same exposure and that no
+integration is repeated.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ EXPOSURE_CARDS = (
     "ACT_ID", "EXPOSURE",
 )  # fmt: skip
 
-#: Cards without which an exposure is not identified.
+#: Cards that a header must contain to identify an exposure.
 _IDENTITY = ("PROGRAM", "OBSERVTN", "EXPOSURE")
 
-#: Cards of the aperture, which must be the same for a time series without steps.
+#: Cards of the aperture. If they differ between segments, the flux may change from one to the next.
 _APERTURE_CARDS = ("EXTRXSTR", "EXTRXSTP", "EXTRYSTR", "EXTRYSTP")
 
-#: Parts of the record of an extraction that are the same for all segments that are extracted alike.
+#: Keys of a `Provenance` whose values are equal for segments that were extracted in the same way.
 _RECIPE = ("parameters", "references")
 
 
@@ -94,7 +94,7 @@ def segment_order(segments: Sequence[Segment]) -> tuple[list[int], list[LRSWarni
 
 
 def spans(numbers: NDArray[np.int_]) -> str:
-    """Return ascending numbers as text, such as "the integrations 1 to 4, 9"."""
+    """Return ascending numbers of integrations as text: "the integrations 1 to 4, 9"."""
     runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
     spans = (f"{run[0]} to {run[-1]}" if run.size > 1 else str(run[0]) for run in runs)
     return f"the integration{'s' * (numbers.size > 1)} {', '.join(spans)}"
@@ -107,7 +107,7 @@ def exposure_of(header: fits.Header) -> tuple[object, ...] | None:
 
 
 def joined_header(header: fits.Header, numbers: NDArray[np.int_]) -> fits.Header:
-    """Return the header of the first segment with INTSTART and INTEND of all integrations."""
+    """Return a copy of the first segment's header, with INTSTART and INTEND of all segments."""
     header = LazyHeader.view(header).copy()
     for card, value in (("INTSTART", numbers.min()), ("INTEND", numbers.max())):
         if card in header:
@@ -141,7 +141,10 @@ def has_times(extraction: Extraction) -> NDArray[np.bool_]:
 
 
 def complete_times(extraction: Extraction, numbers: NDArray[np.int_]) -> Table:
-    """Return the times of a stack with all columns, and with the given INT_NUM."""
+    """Return a table with all columns of times, and with `numbers` as INT_NUM.
+
+    Times that the stack does not have are NaN.
+    """
     segment = LazyHeader.view(extraction.header).get("EXSEGNUM", 1)
     made = times_table(numbers, segment if isinstance(segment, int) else 1, None)
     for name in ("SEGMENT", *TIMES):
@@ -241,7 +244,8 @@ def _running_numbers(parts: Sequence[Extraction]) -> list[NDArray[np.int_]]:
     """Return the numbers of the integrations of each stack within the exposure.
 
     In a file with all segments, the pipeline counts the integrations of each segment from 1 if it
-    does not use INT_TIMES. If the segments follow each other, so do their integrations.
+    does not use INT_TIMES. If the stacks are consecutive segments, such numbers are replaced by
+    consecutive ones.
     """
     numbers = [integration_numbers(one) for one in parts]
     segments = [
@@ -270,7 +274,11 @@ def _all_rows(tables: Sequence[Table]) -> Table | None:
 def _joined_provenance(
     parts: Sequence[Extraction], labels: Sequence[str], columns: Mapping[str, NDArray[Any]]
 ) -> tuple[Provenance | None, list[LRSWarning]]:
-    """Return the record of spectra that were extracted alike, or None and perhaps a warning."""
+    """Return the provenance of the joined spectra, and warnings.
+
+    It is None, with a warning, if the spectra were not extracted in the same way, and None without
+    a warning if no spectrum has a provenance.
+    """
     records = [one.provenance for one in parts]
     first = records[0]
     if all(one is first for one in records):
@@ -290,7 +298,8 @@ def _joined_record(
     for record, label in zip(records, labels, strict=True):
         for one in record.findings:
             key = one.kind, one.text
-            found[key] = one if key in found else one.about(label)  # without a subject if repeated
+            # The name of a segment is not added to a finding about several segments.
+            found[key] = one if key in found else one.about(label)
     return {
         **records[0],
         "input": {"segments": [one["input"] for one in records]},

@@ -31,9 +31,9 @@ def column_table(
     units : dict of str
         Unit of each array that has a unit.
     header : `~astropy.io.fits.Header`
-        Header for the meta of the table.
+        Header whose cards are stored in the ``meta`` of the table.
     provenance : ProvenanceRecord, optional
-        Record for the meta of the table.
+        Record that is stored in the ``meta`` of the table.
     """
     table = QTable()
     for name, values in columns.items():
@@ -52,7 +52,7 @@ def column_table(
 
 
 def _cards(header: fits.Header) -> dict[str, Any]:
-    """Return the values of all cards, lists of lines for COMMENT and HISTORY."""
+    """Return the values of all cards as a dict, in which COMMENT and HISTORY are lists of lines."""
     header = LazyHeader.view(header)
     cards: dict[str, Any] = {}
     for name in filter(None, dict.fromkeys(header)):

@@ -27,7 +27,7 @@ def times_table(numbers: ArrayLike, segments: ArrayLike, known: Table | None) ->
     segments : array_like of int
         Number of the segment of each integration, or one number for all.
     known : `~astropy.table.Table`, optional
-        Rows of INT_TIMES for these integrations. Without it, the times are NaN.
+        Rows of INT_TIMES for these integrations. If None, the times are NaN.
     """
     table = Table()
     table["INT_NUM"] = np.asarray(numbers, dtype=np.int32)
@@ -39,15 +39,15 @@ def times_table(numbers: ArrayLike, segments: ArrayLike, known: Table | None) ->
 
 
 def matching_times(numbers: ArrayLike, int_times: Table) -> Table:
-    """Return the rows of INT_TIMES for the given integrations, with NaN where there is none.
+    """Return one row of INT_TIMES for each given integration, with NaN if the table has none.
 
     Parameters
     ----------
     numbers : array_like of int
         Numbers of the integrations within the exposure.
     int_times : `~astropy.table.Table`
-        INT_TIMES table. Columns that it lacks are NaN. Of rows with the same number, the first is
-        used.
+        INT_TIMES table. Columns that it lacks are NaN in the result. Of several rows with the same
+        number, the first is used.
 
     Returns
     -------

@@ -79,9 +79,9 @@ class Meta(dict[str, Any]):
 
 
 class StackSpectrum(Spectrum):
-    """Spectrum of shape (integration, n_wave), in whose slices ``meta["times"]`` is sliced, too.
+    """Spectrum of shape (integration, n_wave) whose ``meta["times"]`` is sliced with it.
 
-    Arithmetic of specutils returns spectra of the base class, whose slices have the times of all
+    Arithmetic of specutils returns spectra of the base class. Slices of these keep the times of all
     integrations.
     """
 
@@ -181,7 +181,8 @@ def to_spectrum(
         column=column,
     )
     if bits is not None:
-        # Slices and functions of specutils keep the meta, so that the bits need wavelengths.
+        # Slices and functions of specutils keep the meta unchanged. The wavelengths are stored with
+        # the bits, so that the bits can still be assigned to the rows of a slice.
         meta["quality"] = {"WAVELENGTH": wave.copy(), QUALITY: bits.copy()}
     if mask_quality:
         meta["mask_quality"] = mask_quality
@@ -203,7 +204,7 @@ def to_spectrum(
 class SpectralTabular1D(Tabular1D):
     """Lookup table for wavelengths, as in `specutils.utils.wcs_utils.gwcs_from_array`."""
 
-    input_units_equivalencies = {"x0": u.spectral()}  # noqa: RUF012 - astropy's name and kind
+    input_units_equivalencies = {"x0": u.spectral()}  # noqa: RUF012 - as in astropy
 
 
 def lookup_wcs(axis: SpectralAxis, ndim: int) -> GWCS:
@@ -250,7 +251,7 @@ def lookup_wcs(axis: SpectralAxis, ndim: int) -> GWCS:
 
 @lru_cache(maxsize=64)
 def parsed_unit(text: str) -> u.UnitBase:
-    """Return the unit with a given name, which is cached because parsing is slow."""
+    """Return the unit with a given name. The result is cached because parsing is slow."""
     return u.Unit(text)
 
 
@@ -318,7 +319,7 @@ def spectrum_arrays(
     if name is not None and name in columns:
         error = np.array(columns[name][..., rows], dtype=float, order="C")
         if np.isnan(error).all() and not np.isnan(flux).all():
-            error = None  # a column without values, as written for a spectrum without errors
+            error = None  # spectra without errors are written with a column of NaN
     mask = bad if bad.any() else None
     if mask is not None and column not in _COUNTS:
         for values in (flux,) if error is None else (flux, error):

@@ -1,4 +1,4 @@
-"""Comparison of errors with the noise of source-free columns, and noise missing from errors."""
+"""Comparison of errors with the noise of source-free columns, and variances missing from errors."""
 
 from glue_lrs.uncertainty.added_variance import (
     AddedVariance,

@@ -1,7 +1,7 @@
-"""Variance of the noise that the planes of an image lack, such as that of a subtracted background.
+"""Variance that is missing from the planes of an image, such as that of a subtracted background.
 
 The pipeline subtracts the mean of the exposures at the other nods, or of a dedicated background,
-and leaves ERR and the variances as they are. The missing variance is that of the subtracted mean.
+and leaves ERR and the variances unchanged. The missing variance is that of the subtracted mean.
 It is known from the variances of the subtracted exposures. Without them, it is derived from the
 image itself: in source-free columns, the subtracted exposures had the same background and read
 noise as this one. The variance is additive: it does not depend on the brightness of the source.
@@ -27,23 +27,26 @@ if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
 
 #: Largest relative error of `Comparison.factor` for which the missing variance is derived from the
-#: image; above it, a `NoiseError` is raised. The error of faint spectra is thus known to 10%.
+#: image; above it, a `NoiseError` is raised. The errors of faint spectra are thus known to 10%.
 _LARGEST_ERROR = 0.1
 
-#: A variance is added if it exceeds this number of its own errors. The limit is low, because the
-#: error of a combination of many exposures depends on small variances, which they share.
+#: A variance derived from the image is added if it exceeds this multiple of its own error. The
+#: limit is low, because even a small variance matters in a combination of many exposures: they
+#: share it, so that averaging does not reduce it.
 _SIGNIFICANT = 2.0
 
-#: The variance of given exposures is not added if it is larger, by more than this number of errors,
-#: than what the image lacks. The limit is high, because the pipeline does not include it.
+#: The variance of exposures that the user gives is not added if the variances of the image would
+#: then exceed the square of the measured noise by more than this number of standard deviations. The
+#: errors already include it in this case. The limit is high, because those of the pipeline do not.
 _CONTRADICTED = 3.0
 
-#: Number of columns for which this is decided. The noise of narrower sums differs by resampling.
+#: Number of columns of the sums whose noise is measured for this decision. In narrower sums, the
+#: ratio of noise to error depends on the correlation of pixels by resampling.
 _DECISION_COLUMNS = 8
 
 #: Standard deviation in rows of the weights with which empirical noise is averaged along the
-#: wavelength. About 70 rows are averaged, so that the result is as certain as from one column in
-#: 1000 rows if there are 16 source-free columns.
+#: wavelength. They average about 70 rows, so that with 16 source-free columns, the result is as
+#: certain as that from one column in 1000 rows.
 _SMOOTHING_ROWS = 20
 
 #: Header cards that identify the exposures from which the pipeline subtracts the same background.
@@ -59,7 +62,7 @@ class AddedVariance:
     poisson, rnoise : ndarray
         Variances to be added to the planes VAR_POISSON and VAR_RNOISE, shape (row, column).
     description : str
-        How the variances were derived, with the uncertainty.
+        Text that says how the variances were derived, with the uncertainty.
     """
 
     poisson: Array
@@ -67,7 +70,7 @@ class AddedVariance:
     description: str
 
     def added_to(self, image: SlitImage) -> SlitImage:
-        """Return a copy of an image with larger variances and errors."""
+        """Return a copy of an image to whose variances and errors this variance is added."""
         planes: dict[str, Any] = {}
         for name, added in (("var_poisson", self.poisson), ("var_rnoise", self.rnoise)):
             plane = getattr(image, name)
@@ -80,7 +83,7 @@ class AddedVariance:
         return larger
 
     def relative_to_read_noise(self, image: SlitImage, weights: Array) -> Array:
-        """Return the added variance in an aperture, relative to VAR_RNOISE of `added_to`.
+        """Return the added variance in an aperture, divided by the resulting VAR_RNOISE.
 
         Parameters
         ----------
@@ -92,7 +95,8 @@ class AddedVariance:
         Returns
         -------
         ndarray
-            Ratio in each row, shape (row,). It is 0 in rows without a variance.
+            Ratio to VAR_RNOISE of the image returned by `added_to` in each row, shape (row,). It is
+            0 in rows without a variance.
         """
         read = _read_noise(image)
         known = weights * (read > 0)
@@ -111,12 +115,12 @@ def nod_variance(
     image : SlitImage
         Image from which a background was subtracted.
     weights : ndarray
-        Weights of the pixels in the aperture, shape (column,). From an image that was resampled,
-        the variance depends somewhat on the width of the aperture.
+        Weights of the pixels in the aperture, shape (column,). The variance that is derived from a
+        resampled image depends somewhat on the width of the aperture.
     exposures : sequence of SlitImage
-        Exposures whose mean was subtracted. They must be of the same kind and shape as the image.
-        Exposures at the same nod as the image are ignored. If there are none, the variance is
-        derived from the image.
+        Exposures whose mean was subtracted. They must have the shape and unit of the image.
+        Exposures at the same nod as the image are ignored. If no exposures are given, the variance
+        is derived from the image.
 
     Raises
     ------
@@ -155,8 +159,9 @@ def nod_variance(
 def empirical_variance(image: SlitImage, weights: Array) -> AddedVariance:
     """Return the variance by which the noise of source-free columns exceeds their variances.
 
-    The excess is measured at each wavelength, with the neighbouring rows. It includes noise that is
-    common to a row. If the noise is smaller than the error, nothing is added.
+    The excess at each wavelength is measured in the row and its neighbours. It includes noise that
+    all pixels in a row have in common. Where the noise is smaller than the error, the variance is
+    0.
 
     Parameters
     ----------
@@ -196,11 +201,14 @@ def nod_key(header: fits.Header) -> tuple[object, ...]:
 
 
 def check_image(image: SlitImage) -> None:
-    """Raise an error if no variance can be added to an image."""
+    """Raise `NoiseError` or `ProductError` if no variance can be added to an image.
+
+    This is a stack, or an image without VAR_RNOISE.
+    """
     if image.is_stack:
         raise NoiseError(
-            "noise is not 'propagated', expected an image, as this is a stack of integrations, "
-            "from which no nod is subtracted",
+            "is a stack of integrations, from which no nod is subtracted, expected noise "
+            "'propagated' for it",
             subject=image.label,
         )
     if not (_read_noise(image) > 0).any():
@@ -257,7 +265,7 @@ def _of_other_nods(image: SlitImage, exposures: Sequence[SlitImage]) -> list[Sli
 
 
 def _mean_variance(image: SlitImage, exposures: Sequence[SlitImage]) -> tuple[Array, Array]:
-    """Return the variances of the mean of exposures: Poisson noise and read noise."""
+    """Return the variance from Poisson noise and that from read noise of the mean of exposures."""
     sums = []
     for name in ("var_poisson", "var_rnoise"):
         planes = [getattr(one, name) for one in exposures]
@@ -273,7 +281,8 @@ def _mean_variance(image: SlitImage, exposures: Sequence[SlitImage]) -> tuple[Ar
 def _is_included(image: SlitImage, noise: SourceFreeNoise, added: Array) -> bool:
     """Return whether the errors already include an added variance.
 
-    They do if the noise of the source-free pixels is smaller than the errors with this variance.
+    They do if the noise of the source-free pixels is significantly smaller than the errors would be
+    after the addition.
     """
     found = noise.compare(np.ones(_DECISION_COLUMNS), common=False)
     if not np.isfinite(found.error):
@@ -286,7 +295,10 @@ def _is_included(image: SlitImage, noise: SourceFreeNoise, added: Array) -> bool
 
 
 def _poisson_ratio(image: SlitImage, noise: SourceFreeNoise) -> Array:
-    """Return VAR_POISSON / VAR_RNOISE of the source-free pixels in each row, shape (row, 1)."""
+    """Return the median of VAR_POISSON / VAR_RNOISE in each row, shape (row, 1).
+
+    It is the median over the source-free pixels, interpolated in rows that have none.
+    """
     if image.var_poisson is None:
         return np.zeros((image.shape[0], 1))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -299,7 +311,7 @@ def _poisson_ratio(image: SlitImage, noise: SourceFreeNoise) -> Array:
 
 
 def _filled(values: Array) -> Array:
-    """Interpolate values that are not finite between the finite values."""
+    """Return the values, with those that are not finite interpolated between the finite ones."""
     known = np.isfinite(values)
     index = np.arange(values.size)
     return np.asarray(np.interp(index, index[known], values[known]))

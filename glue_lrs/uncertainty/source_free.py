@@ -25,26 +25,28 @@ if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
 
 #: Number of rows in which the sources are detected together. The sources must be in the same
-#: columns in these rows, and the median of their pixels must have a low noise (0.18 for 48 rows).
+#: columns in these rows, and the median of the rows must have a low noise: for 48 rows, it is 0.18
+#: times that of a pixel.
 _DETECTION_ROWS = 48
 
 #: Surface brightness, relative to its error in a pixel, above which a pixel is not source-free. The
-#: Poisson noise of fainter light is small: for a variance of 400 electrons^2, it is 5% of it at the
-#: lower limit, and less in most of the pixels. The higher limit holds where fewer than
-#: `_FEWEST_COLUMNS` columns are below the lower one. There, the source is so bright that the noise
-#: of the background matters little.
+#: Poisson noise of fainter light is small: in a pixel with a variance of 400 electrons^2, light at
+#: the lower limit (20 electrons) contributes 5% of the variance. Where fewer than
+#: `_FEWEST_COLUMNS` columns are below the lower limit, the limit is raised until there are so many
+#: columns, but at most to the higher limit. There, the source is so bright that the noise of the
+#: background matters little.
 _FAINT, _FAINTEST_FEW, _FEWEST_COLUMNS = 1.0, 3.0, 8
 
 #: Number of columns at either end of the slit that are not compared. Resampling averages pixels
 #: less there than elsewhere, so that their noise is larger.
 _EDGE = 2
 
-#: Outliers are excluded above this number of standard deviations. For Gaussian noise, this reduces
-#: the variance by less than 1e-4.
+#: Pixels that deviate by more than this number of standard deviations are excluded as outliers. For
+#: Gaussian noise, this reduces the measured variance by a fraction of less than 1e-4.
 _CLIP = 5.0
 
-#: Distance in columns from which the covariance of two pixels is assumed to be the same, as for
-#: noise that is common to a row. Drizzle correlates only neighbouring columns.
+#: Distance in columns at and beyond which the covariance of two pixels is assumed not to depend on
+#: the distance, as for noise that is common to a row. Drizzle correlates only neighbouring columns.
 _LAGS = 2
 
 #: Number of rows in the blocks that are left out in turn (jackknife) to estimate the error of the
@@ -54,8 +56,8 @@ _JACKKNIFE_ROWS = 16
 #: Median absolute deviation of a normal distribution, in units of the standard deviation.
 _MAD = 0.6745
 
-#: A finding is made if the ratio of the noise in an aperture to its error exceeds the first number,
-#: by more than the second number of standard deviations of the ratio.
+#: A finding is reported if the ratio of the noise in an aperture to its error exceeds the first
+#: number by more than the second number times the standard deviation of the ratio.
 _REPORTED, _SIGNIFICANT = 1.05, 3.0
 
 #: Number of source-free pixels below which no excess is reported. Fewer remain where the wings of a
@@ -80,7 +82,7 @@ class Comparison(NamedTuple):
 
     @property
     def is_excess(self) -> bool:
-        """Whether the noise exceeds the error by more than 5%, significantly."""
+        """Whether the noise exceeds the error by more than 5%, with a significance of 3 sigma."""
         return self.factor - _SIGNIFICANT * self.error > _REPORTED
 
 
@@ -96,7 +98,7 @@ class SourceFreeNoise:
         Sum of the products of the noise of two pixels in each row, at distances of 0, 1, and 2
         or more columns, shape (row, 3).
     pairs : ndarray
-        Number of products in these sums.
+        Number of products in each of these sums, shape (row, 3).
     """
 
     free: Mask
@@ -106,7 +108,7 @@ class SourceFreeNoise:
 
     @classmethod
     def from_image(cls, image: SlitImage) -> Self:
-        """Measure the noise in an image. The result is kept as long as the image exists.
+        """Measure the noise in an image. The result is cached as long as the image exists.
 
         Parameters
         ----------
@@ -143,8 +145,8 @@ class SourceFreeNoise:
         weights : ndarray
             Weights of the pixels in the aperture, shape (column,).
         common : bool
-            Whether noise that is common to distant columns of a row is included. Without it, the
-            comparison is more accurate. Neighbouring columns are then taken as independent unless
+            Whether noise that is common to distant columns of a row is included. If False, the
+            comparison is more accurate, and neighbouring columns are treated as independent unless
             they are significantly correlated.
         """
         counts = _counts(weights)
@@ -160,9 +162,9 @@ class SourceFreeNoise:
         return Comparison(factor, error / (2.0 * factor))
 
     def _mean(self, counts: Array) -> tuple[float, float]:
-        """Return the mean square of the noise of all rows for `_square`, and its jackknife error.
+        """Return the result of `_square` for the sums over all rows, and its jackknife error.
 
-        The error is infinite if there are too few source-free pixels. The result is kept, because
+        The error is infinite if there are too few source-free pixels. The result is cached, because
         the same aperture is often extracted again.
         """
         key = counts.tobytes()
@@ -171,7 +173,7 @@ class SourceFreeNoise:
         return self._means[key]
 
     def _jackknife(self, counts: Array) -> tuple[float, float]:
-        """Return the result of `_mean`."""
+        """Compute the result of `_mean`, without the cache."""
         starts = np.arange(0, len(self.pairs), _JACKKNIFE_ROWS)
         products, pairs = (
             np.add.reduceat(sums, starts, axis=0) for sums in (self.products, self.pairs)
@@ -184,7 +186,7 @@ class SourceFreeNoise:
         return square, float(np.sqrt(spread)) if number > 1 and np.isfinite(spread) else np.inf
 
     def local_square(self, weights: Array, rows: int) -> Array:
-        """Return the square of the factor of `compare` from the neighbourhood of each row.
+        """Return the square of the factor of `compare` in the neighbourhood of each row, (row,).
 
         Parameters
         ----------
@@ -198,7 +200,7 @@ class SourceFreeNoise:
         return _square(near @ self.products, near @ self.pairs, _counts(weights))
 
 
-#: Noise of images that was already measured.
+#: Cache of the noise measured in each image.
 _KNOWN: WeakKeyDictionary[SlitImage, SourceFreeNoise] = WeakKeyDictionary()
 
 
@@ -237,7 +239,10 @@ def source_free(pulls: Array, good: Mask) -> Mask:
 
 
 def _products(values: Array) -> Array:
-    """Return the sums over the columns of products of values at distances 0, 1, and more."""
+    """Return the sums of products of two values in a row at distances of 0, 1, and 2 or more.
+
+    The shape of `values` is (row, column), and that of the result (row, 3).
+    """
     sums = [(values**2).sum(axis=1)]
     sums += [(values[:, :-lag] * values[:, lag:]).sum(axis=1) for lag in range(1, _LAGS)]
     far = (values.sum(axis=1) ** 2 - sums[0]) / 2.0 - sum(sums[1:])
@@ -245,16 +250,20 @@ def _products(values: Array) -> Array:
 
 
 def _counts(weights: Array) -> Array:
-    """Return the weight of each distance in the square of a weighted sum, divided by sum w^2."""
+    """Return the weight of each distance in the variance of a weighted sum, for `_square`.
+
+    The weights are divided by the sum of the squares of the pixel weights.
+    """
     counts = _products(weights[np.newaxis])[0]
     counts[1:] *= 2.0
     return counts / counts[0]
 
 
 def _square(products: Array, pairs: Array, counts: Array) -> Array:
-    """Return the variance of a weighted sum divided by the sum of the variances.
+    """Return the variance of a weighted sum of pixels divided by that of uncorrelated pixels.
 
-    The last axis of `products` and `pairs` is the distance.
+    `products` and `pairs` are as in `SourceFreeNoise`; their last axis is the distance. `counts`
+    is the result of `_counts`.
     """
     needed = counts > 0
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -274,10 +283,10 @@ def excess_noise(image: SlitImage, weights: Array) -> Finding | None:
 
     Notes
     -----
-    The pipeline subtracts the mean of the exposures at the other nods, and leaves the errors as
-    they are. The errors are then too small by a factor of up to 1.4. The factor applies to faint
-    sources. It is smaller for bright ones, because the missing variance, that of the background,
-    does not increase with the flux of the source.
+    The pipeline subtracts the mean of the exposures at the other nods, and leaves the errors
+    unchanged. The errors of faint sources are then too small by a factor of up to 1.4. The factor
+    is smaller for bright sources, because the missing variance, that of the background, does not
+    increase with the flux of the source.
     """
     if image.is_stack or not image.has_variances or not is_subtracted(image):
         return None

@@ -537,9 +537,8 @@ class LiveExtraction(HasCallbackProperties):
         title, number = self.image.label, self.integration
         if self.image.is_stack:
             title += ", median of all" if number is None else f", integration {number + 1}"
-        found = self._committed_extraction()
-        panels = plot_product(self.shown, self._extract, found, figure=Figure, title=title)
-        save(panels.figure, path, overwrite=overwrite)
+        shown = self.shown, self._extract, self._committed_extraction()
+        save(plot_product(*shown, figure=Figure, title=title).figure, path, overwrite=overwrite)
 
     def python(self) -> str:
         """Return the lines of Python that reproduce `spectrum` exactly.
