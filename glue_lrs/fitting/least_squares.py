@@ -358,7 +358,7 @@ def common_gradient(blocks: Sequence[tuple[Array, Array]], weight: Array, residu
 
 
 def no_profile() -> ProfileError:
-    """Return the error that the pixels are too few or too bad for a profile."""
+    """Return the exception for pixels that are too few or too bad to fit a profile."""
     return ProfileError(
         "no profile can be fitted, expected more good pixels and fewer outliers; give a profile "
         "fitted to another image"
@@ -366,7 +366,7 @@ def no_profile() -> ProfileError:
 
 
 def cholesky(matrix: Array) -> tuple[Array, bool]:
-    """Return the Cholesky factor of a normal matrix for `scipy.linalg.cho_solve`.
+    """Return the Cholesky factor of a normal matrix, in the form that `cho_solve` of SciPy takes.
 
     Raises
     ------

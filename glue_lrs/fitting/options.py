@@ -36,7 +36,7 @@ class FitOptions:
     reach : int
         Distance in columns from the source beyond which an empirical profile is 0.
     spline : bool
-        Whether an empirical profile is a Gaussian with wings and a correction or only a Gaussian.
+        Whether an empirical profile has wings and a correction. If False, it is only a Gaussian.
     """
 
     profile: SpatialProfile | None = None

@@ -66,17 +66,17 @@ _MAX_SHIFT, _MAX_WIDENING = 1.0, 0.5
 #: below which a stage has converged.
 _STEPS, _CONVERGED = 12, 0.5
 
-#: Damping of a step whose predecessor did not decrease the objective, as a fraction of the normal
-#: matrix's diagonal, and largest number of trials, in each of which it is ten times as large.
+#: Damping of the first trial after a step that did not decrease the objective, as a fraction of the
+#: normal matrix's diagonal, and largest number of trials, each with ten times the damping.
 _DAMPING, _TRIALS = 1e-4, 5
 
 #: Number of standard deviations above which a pixel is an outlier after the second stage, when the
 #: model is approximate, and after the last stage.
 _FIRST_CLIP, _CLIP = 8.0, 5.0
 
-#: Relative change of chi-square by rejection above which the modes are fitted again. The width is
-#: fitted again if chi-square is also `_MISFIT` standard deviations too large, although at least the
-#: fraction `_CLEAN` of the pixels was accepted.
+#: Relative change of chi-square by rejection above which the modes are fitted again. Positions and
+#: width are fitted with them if chi-square is then `_MISFIT` standard deviations too large although
+#: more than the fraction `_CLEAN` of the pixels was accepted.
 _CHANGED, _MISFIT, _CLEAN = 0.02, 5.0, 0.95
 
 #: Smallest fraction of good pixels within `_NEAR` columns of the source. With fewer, most rows have
@@ -322,7 +322,7 @@ class _ProfileFit:
         self._iterate(kinds, frozen=not blended, evidence=2)
         before = self.state.chi2
         self.reject(_CLIP)
-        if abs(self.state.chi2 - before) > _CHANGED * before:  # other pixels or variances
+        if abs(self.state.chi2 - before) > _CHANGED * before:  # pixels or variances changed
             self._iterate(kinds, frozen=not blended)
         chi2, freedom = self._misfit()
         clean = self.used.sum() > _CLEAN * self.number  # otherwise, outliers may be the cause
@@ -377,7 +377,7 @@ class _ProfileFit:
     # --- trace and signal --------------------------------------------------------------------
 
     def _trace_kind(self) -> int:
-        """Return the kind of parameters of the trace, whose prior allows as many as are useful."""
+        """Return `_TRACE`, after fixing terms that the signal-to-noise ratio does not justify."""
         if self.trace_order is None:
             order = count_passed(self.signal_to_noise, TRACE_SNR)
             unused = self.parameters.slice(_TRACE)
@@ -511,7 +511,7 @@ class _ProfileFit:
             Whether the derivatives are computed for the first step only. This is sufficient if the
             model is nearly linear in the parameters.
         evidence : int
-            Number of first steps before which the prior on the core's modes maximises the evidence.
+            Number of steps, from the first, before each of which `_choose_prior` is called.
         """
         free = np.concatenate([np.r_[self.parameters.slice(kind)] for kind in kinds])
         state, weight, damping = self.state, self.used / self.variance, 0.0
@@ -563,7 +563,7 @@ class _ProfileFit:
     def _choose_prior(self, matrix: Array, gradient: Array, free: NDArray[np.intp]) -> None:
         """Scale the prior on the modes of the core to maximise the evidence.
 
-        The squared scale is the mean square of the coefficients, in units of their prior, divided
+        The squared scale is the sum of the squared coefficients, in units of their prior, divided
         by the number of coefficients that the data determine (MacKay 1992, eq. 28 and 32).
         """
         parameters = self.parameters

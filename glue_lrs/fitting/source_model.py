@@ -46,8 +46,8 @@ _SPIKE, _SPIKE_FRACTION, _SPIKE_ROWS = (
 )
 
 #: Outlier rejection before the first fit: largest accepted difference between a pixel and the
-#: running median over half of the rows, in units of the largest value of this median there. The
-#: continuum of a source varies less along so many rows; emission lines may be brighter.
+#: running median over half of the rows, in units of the largest value of this median within that
+#: window. The continuum of a source varies less along so many rows; emission lines may be brighter.
 _GROUP = 10.0
 
 #: Outlier rejection: window length in rows of the running median of the residuals. Over this number
@@ -147,8 +147,8 @@ class SourceModel:
     good : ndarray of bool
         Mask of the pixels that are used in the fit, without outliers, shape (row, column).
     groups : ndarray of bool
-        Mask of the pixels that are rejected because they exceed a large part of their column, same
-        shape.
+        Mask of the pixels that are rejected because they differ from half of the rows of their
+        column (see `_GROUP`), same shape.
     variance : ndarray
         Smooth variance of each pixel, shape (row, column).
     """
@@ -167,7 +167,7 @@ class SourceModel:
         allowed = _SPIKE * np.sqrt(self.variance) + _SPIKE_FRACTION * np.abs(middle)
         with np.errstate(invalid="ignore"):
             self.good &= ~(np.abs(slit.data - middle) > allowed)
-        # Groups of bad pixels that are longer than half of the first window.
+        # Reject groups of bad pixels that are longer than half of the window of the first median.
         length = slit.rows.size // 2
         middle = np.nan_to_num(running_median(slit.data, slit.good, length))
         largest = maximum_filter1d(np.abs(middle), max(length, 1), axis=0)
@@ -244,7 +244,7 @@ class SourceModel:
         use = self.good.astype(float)
         length = min(_GAIN_ROWS, slit.rows.size)
 
-        def run(values: Array) -> Array:  # has different rounding errors than `running_sum`
+        def run(values: Array) -> Array:  # its rounding errors differ from those of `running_sum`
             kernel = np.ones(length)
             return np.convolve((use * values).sum(axis=1), kernel, mode="same")
 

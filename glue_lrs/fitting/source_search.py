@@ -176,7 +176,7 @@ def _starts(
 
 
 def _with_sources(parameters: engine.SmoothParameters, shift: Array) -> engine.SmoothParameters:
-    """Return the parameters with sources at the columns `shift` and with the expected width."""
+    """Return a copy of parameters with sources at the columns `shift` and the expected width."""
     return replace(parameters, shift=shift, width=np.zeros(WIDTH_KNOTS))
 
 
@@ -355,7 +355,7 @@ def _noise_power(model: SourceModel, fit: engine.SlitFit) -> float:
 
 
 def _quarters(slit: SlitCutout) -> Array:
-    """Return the index, from 0 to 3, of the quarter of the slit to which each row belongs."""
+    """Return the index, from 0 to 3, of the quarter of all rows to which each row belongs."""
     return np.minimum(np.arange(slit.rows.size) * 4 // slit.rows.size, 3)
 
 
