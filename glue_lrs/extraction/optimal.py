@@ -198,7 +198,7 @@ class OptimalExtractor:
         image : SlitImage, `~specutils.Spectrum`, str or path-like
             Image, stack of integrations, or spectrum read with ``format="lrs-s2d"``.
         check : bool
-            Whether to check the sign of the flux.
+            Whether to check the sign of the flux, and for pixels that drizzle filled in.
 
         Returns
         -------
@@ -218,7 +218,7 @@ class OptimalExtractor:
         image : SlitImage, `~specutils.Spectrum`, str or path-like
             Image or stack of integrations to extract.
         check : bool
-            Whether to check the sign of the flux.
+            Whether to check the sign of the flux, and for pixels that drizzle filled in.
 
         Returns
         -------

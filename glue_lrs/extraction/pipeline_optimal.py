@@ -91,7 +91,7 @@ class PipelineOptimalExtractor:
         image : SlitImage
             Image or stack of integrations to extract.
         check : bool
-            Whether to check the sign of the flux.
+            Whether to check the sign of the flux, and for pixels that drizzle filled in.
 
         Returns
         -------
@@ -170,7 +170,7 @@ class PipelineOptimalExtractor:
     ) -> Array:
         """Return the fraction of the flux on the image in each of the rows.
 
-        The profiles of the pipeline are normalised, so that their sum is 1 in any case.
+        It is computed from the PSF, because `location.profiles` are normalised to 1 on the image.
         """
         wave = np.where(np.isfinite(image.wavelength), image.wavelength, 0.0)[rows]
         known = wave > 0

@@ -34,7 +34,7 @@ def with_time_outliers_recorded(
     image : SlitImage
         Image that was extracted, without its outliers along time.
     extraction : Extraction
-        Result, which is returned unchanged if no outliers were searched.
+        Result, which is returned unchanged if outliers along time were not searched for.
     """
     found = removed_time_outliers(image)
     if found is None:

@@ -288,7 +288,7 @@ class SlitImage:
         return {}
 
     def with_record(self) -> SlitImage:
-        """Return a copy with the current values in `as_read`, after the image was read."""
+        """Return a copy in which `as_read` contains the current values of the parameters."""
         return replace(self, as_read={name: getattr(self, name) for name in _CONTENT})
 
     @property
