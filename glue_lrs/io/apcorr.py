@@ -18,8 +18,8 @@ from glue_lrs.io.plausibility import check_factors
 
 #: Required columns of the table.
 _COLUMNS = ("subarray", "wavelength", "nelem_wl", "size", "nelem_size", "apcorr")
-#: Columns that occur only in APCORR references for other instruments or modes. The values describe
-#: these instruments or modes in messages.
+#: Columns that occur only in APCORR references for other instruments or modes, by lower-case name.
+#: The values describe these instruments or modes in messages.
 _OTHER_MODES = {
     "pixphase": "NIRSpec",
     "grating": "NIRSpec",

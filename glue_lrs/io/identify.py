@@ -35,8 +35,7 @@ SPECTRUM_KINDS = {
 #: Reference files in FITS format, by the extension that each must have.
 _REFERENCE_KINDS = {"APCORR": "apcorr", "PSF": "psf"}
 
-#: Lists of the HDUs of a file, with the names of the HDUs as keys. Several HDUs may have the same
-#: name.
+#: Type of the HDUs of a file, grouped by name, because several HDUs may have the same name.
 HDULookup = dict[str, list[fits.PrimaryHDU | fits.ImageHDU | fits.BinTableHDU]]
 
 
@@ -83,7 +82,8 @@ def identify_file(path: str | os.PathLike[str]) -> str:
         If the file is neither, or cannot be read.
     """
     name = os.path.expanduser(os.fspath(path))
-    with contextlib.suppress(OSError, ValueError), open(name, "rb") as file:  # `opened` raises
+    # A file that cannot be opened is reported by `opened` below.
+    with contextlib.suppress(OSError, ValueError), open(name, "rb") as file:
         if file.read(_START).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
             return "extract1d"
     if name.lower().endswith(".json"):  # empty or damaged: its reader gives the reason
@@ -168,7 +168,7 @@ def identify_kind(hdus: HDULookup) -> str:
 
 
 def _is_rate(hdus: HDULookup, primary: fits.Header) -> bool:
-    """Return whether the pipeline has not yet assigned wavelengths, as in a rate file."""
+    """Return whether the pipeline has not yet assigned wavelengths to a file, such as a rate."""
     done = ("S_WCS", "S_PHOTOM")
     if "WAVELENGTH" in hdus or any(str(primary.get(k)).upper() == "COMPLETE" for k in done):
         return False

@@ -186,7 +186,13 @@ def _read_table(path: str) -> Table:
 
 
 def _find_columns(table: Table) -> dict[str, str]:
-    """Return the names of the columns with the contents that are the keys of `_NAMES`."""
+    """Return the name of the column in the table for each key of `_NAMES` that is found.
+
+    Raises
+    ------
+    ProductError
+        If there is no column for the wavelength or the flux.
+    """
     found = {}
     for content, known in _NAMES.items():
         plain = {re.sub(r"[\W_]", "", _UNIT.sub("", name).lower()): name for name in table.colnames}
@@ -207,7 +213,7 @@ def _quantity(
     wanted: u.UnitBase | None = None,
     equivalencies: Sequence[Any] = (),
 ) -> u.Quantity:
-    """Return a column in the wanted unit, by default in its own; masked values become NaN.
+    """Return a column in the unit `wanted`, or for None in its own unit, with NaN if masked.
 
     Its own unit is the one that the file format gives, else the one in the column name, else
     `default`.
@@ -257,7 +263,7 @@ def _stacked(values: u.Quantity, count: int) -> u.Quantity:
 def _extraction(
     wave: u.Quantity, flux: u.Quantity, error: u.Quantity | None, bad: Bools
 ) -> Extraction:
-    """Make an extraction of the rows with a wavelength, in micron and Jy."""
+    """Make an extraction, in micron and Jy, from the values that have a wavelength."""
     order = np.argsort(wave)
     order = order[np.isfinite(wave[order])]
     if order.size < 2 or (np.diff(wave[order]) == 0).any():

@@ -61,7 +61,10 @@ def check_tree(raw: bytes, part: str) -> Any:
 
 
 def _count(node: Any, known: dict[int, int], depth: int) -> int:
-    """Return the number of nodes of a tree, in which each alias counts as a copy."""
+    """Return the number of nodes of a tree, in which each alias counts as a copy.
+
+    `known` contains the numbers for nodes that were already counted, by their ids.
+    """
     if not isinstance(node, dict | list):
         return 1
     if id(node) in known:
