@@ -130,7 +130,7 @@ def _levels(image: SlitImage, plan: BoxPlan, starts: NDArray[np.intp]) -> tuple[
 
 
 def _robust_level(mean: Array, distance: Array) -> tuple[Array, Array]:
-    """Return the result of `_fit_level` without columns that contain other light."""
+    """Return level and error from `_fit_level`, without columns that contain other sources."""
     if distance.size >= _MIN_COLUMNS:
         _, _, residual = _fit_level(mean.sum(axis=0), distance)
         deviation = np.abs(residual)

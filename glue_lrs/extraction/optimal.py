@@ -361,7 +361,7 @@ def _fit_profile(
         places = ", ".join(f"{middle_row_value(found.traces[i]):.2f}" for i in initial.doubtful)
         text = (
             f"another source at column {places} cannot be told from a shoulder of the profile, and "
-            "its flux is included: expected position to name both if there are two"
+            "its flux is included: expected both columns in position if there are two sources"
         )
         return replace(less, notes=(*less.notes, text)), alone
     except ProfileError as error:

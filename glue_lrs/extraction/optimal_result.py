@@ -301,7 +301,7 @@ def _pixel_weights(result: OptimalResult, s: int) -> Array:
     weights = np.zeros(result.image.shape)
     with np.errstate(invalid="ignore", divide="ignore"):
         weights[result.fitter.cutout.rows, result.fitter.columns] = profile / square
-    if not result.image.is_stack:  # no stack is resampled
+    if not result.image.is_stack:  # the weights matter for resampled images, which are no stacks
         weights[result.rejected] = 0.0
     return weights
 

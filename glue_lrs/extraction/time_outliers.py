@@ -42,7 +42,7 @@ def with_time_outliers_recorded(
     weights = operator.weights(image, operator.place(image)).full(image.shape)
     weights *= np.isfinite(image.wavelength)
     replaced = operator.time_outliers == "replace"
-    affected = np.zeros((len(image.data), len(weights)))  # pixels of the aperture
+    affected = np.zeros((len(image.data), len(weights)))  # sum of weights in each row
     for places in (found.outliers, found.lost) if replaced else (found.outliers,):
         time, row, column = places
         np.add.at(affected, (time, row), weights[row, column])

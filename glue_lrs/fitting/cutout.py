@@ -283,7 +283,7 @@ class Cutout:
                 continue
             total += np.where(good, data, 0.0)
             times += good
-        if not times.any():  # every integration disagrees
+        if not times.any():  # every integration disagrees with the reference
             total, times = reference, (count > 0).astype(float)
         number = max(int(times.max()), 1)  # integrations without good pixels are not counted
         good = times > number / 4
@@ -334,7 +334,7 @@ class Cutout:
         good = good & np.isfinite(self.wavelength)[:, np.newaxis]
         if not good.any():
             raise ProductError(
-                "every pixel is NaN, flagged, or has a negative variance", subject=self.image.label
+                "every pixel is NaN, flagged, or has no usable variance", subject=self.image.label
             )
         if not (total[good] > 0).any():
             total[good] = 1.0  # no variances: equal weights

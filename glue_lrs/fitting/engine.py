@@ -156,7 +156,7 @@ def shape_prior() -> tuple[Array, Array]:
     """Return the means and the inverse variances of the prior on the shape terms."""
     places = np.arange(WING_TERMS) * KNOT
     share = np.exp(-0.5 * (places / _HALO_SIGMA) ** 2)
-    share[0] *= 0.5  # the other wing splines are pairs of B-splines on both sides of the source
+    share[0] *= 0.5  # a single B-spline; the others are pairs, one on each side of the source
     mean = _HALO * share / share.sum()
     error = np.maximum(_HALO_ERROR * mean, _MIN_HALO_ERROR)
     return np.append(0.0, mean), 1.0 / np.append(_KURTOSIS_ERROR, error) ** 2

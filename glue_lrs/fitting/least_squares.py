@@ -281,7 +281,8 @@ def gauss_newton(
         coefficients, inverse = fit_rows(basis, weight, residual)
         vector -= np.einsum("rki,ri->rk", across, coefficients)
     gram -= np.matmul(np.matmul(across, inverse), np.swapaxes(across, 1, 2))
-    # From the derivatives in each row to the coefficients of the polynomials along the rows.
+    # Convert the sums for the derivatives in each row to sums for the coefficients of the
+    # polynomials along the rows.
     field = np.repeat(np.arange(len(along)), [terms.shape[1] for terms in along])
     terms = np.concatenate(along, axis=1)
     products = gram[:, field[:, np.newaxis], field] * terms[:, :, np.newaxis]

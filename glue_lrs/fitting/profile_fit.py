@@ -80,7 +80,7 @@ _FIRST_CLIP, _CLIP = 8.0, 5.0
 _CHANGED, _MISFIT, _CLEAN = 0.02, 5.0, 0.95
 
 #: Smallest fraction of good pixels within `_NEAR` columns of the source. With fewer, most rows have
-#: less than two pixels in the core of the profile.
+#: fewer than two pixels in the core of the profile.
 _FEWEST_GOOD, _NEAR = 0.25, 4.0
 
 #: Signal-to-noise ratio of the flux in a row above which fluxes are not averaged over rows.
@@ -152,7 +152,7 @@ class _Parameters:
     sizes: tuple[int, ...]
 
     def slice(self, kind: int) -> slice:
-        """Return the slice of a kind of parameters."""
+        """Return the slice of `values` with the parameters of a kind, such as `_WIDTH`."""
         first = sum(self.sizes[:kind])
         return slice(first, first + self.sizes[kind])
 
@@ -261,7 +261,7 @@ class _ProfileFit:
         self._choose_rows(row_step)
 
     def _choose_rows(self, step: int) -> None:
-        """Select the rows to fit, and reset the rejected pixels."""
+        """Select every `step`-th row for the fit, without the outliers rejected so far."""
         chosen = self.all_pixels.every(step)
         traces = self.all_traces[:, chosen]
         thinned = self.all_pixels.part(slice(None), chosen)
@@ -550,7 +550,7 @@ class _ProfileFit:
         self._store_errors(cho_solve(factor, np.eye(free.size)), kinds)
 
     def _limit(self, change: Array, kinds: list[int]) -> float:
-        """Return the factor that limits a step of positions and width."""
+        """Return the factor, at most 1, that limits the change of positions and width in a step."""
         largest, first = 1.0, 0
         for kind in kinds:
             part = change[first : first + self.parameters.sizes[kind]]

@@ -231,12 +231,12 @@ class RowFitter:
 
     @cached_property
     def pairs(self) -> tuple[NDArray[np.intp], Array]:
-        """Products of each pair of `fields` (profiles, background terms, derivatives)."""
+        """Result of `_products` for all `fields` (profiles, background terms, derivatives)."""
         return _products(self.fields)
 
     @cached_property
     def pairs_at_rest(self) -> tuple[NDArray[np.intp], Array]:
-        """Products of each pair of profiles and background terms, enough for a small shift."""
+        """Result of `_products` for profiles and background terms only, for small shifts."""
         return _products(self.fields[:, : self.n_terms]) if len(self.d_shift) else self.pairs
 
     @cached_property

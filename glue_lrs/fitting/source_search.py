@@ -94,7 +94,8 @@ def search_residuals(model: SourceModel, max_sources: int) -> engine.SlitFit:
     while fit.parameters.shift.size < max_sources:
         found = _strongest(model, fit)
         if found is None and fit.parameters.shift.size == 0 and model.groups.any():
-            # The groups may be emission lines of a source without a continuum.
+            # The groups of pixels that were rejected may be emission lines of a source without a
+            # continuum.
             model.good |= model.groups
             model.groups = np.zeros_like(model.groups)
             found = _strongest(model, fit)

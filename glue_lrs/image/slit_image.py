@@ -284,7 +284,7 @@ class SlitImage:
 
     @cached_property
     def _by_source_type(self) -> dict[str, SlitImage]:
-        """Images that `as_source_type` returned."""
+        """Images that `as_source_type` has returned, by source type."""
         return {}
 
     def with_record(self) -> SlitImage:

@@ -121,7 +121,7 @@ def is_lrs_product(source: Source, kinds: Iterable[str]) -> bool:
             if not isinstance(source, fits.HDUList):
                 stack.callback(source.seek, source.tell())
                 source.seek(0)
-                _check_mode(primary_header(source))  # before the other headers, which takes time
+                _check_mode(primary_header(source))  # first: reading the other headers takes time
             with opened(source) as (hdulist, _):
                 return identify_kind(hdu_by_name(hdulist)) in kinds
     except Exception:  # not a product of MIRI LRS

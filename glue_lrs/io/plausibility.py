@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from glue_lrs.errors import CorrectionError, LRSWarning, ProductError, ProfileError
 
-#: Limits in micron beyond which wavelengths are in another unit.
+#: Limits in micron beyond which wavelengths must be in another unit.
 _MICRON = (0.1, 1e3)
 #: Range of LRS in micron.
 _LRS = (3.0, 15.0)
-#: Largest plausible value in Jy, MJy/sr or DN/s, and in their squares: LRS saturates at a few Jy,
-#: 1e6 MJy/sr and 1e5 DN/s. Values with swapped bytes reach 1e38.
+#: Largest plausible value in Jy, MJy/sr or DN/s, or for variances in the squares of these units:
+#: LRS saturates at a few Jy, 1e6 MJy/sr and 1e5 DN/s. Values with swapped bytes reach 1e38.
 _LARGEST = 1e12
 #: Upper limit of aperture corrections (only 0.1% of the flux is in the aperture), and their range
 #: for apertures of a pixel or more, with a margin of 1% for noise in their derivation.

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Bools, Floats
     from glue_lrs.spectra.extraction import Extraction
 
-#: Formats that are written, which are also the suffixes, and their names in astropy.
+#: Formats that are written, named like the suffixes of the files, and their names in astropy.
 FORMATS = {"ecsv": "ascii.ecsv", "csv": "ascii.csv", "txt": "ascii.commented_header"}
 
 #: Suffixes of text files with spectra.
@@ -227,7 +227,7 @@ def _quantity(
             hint=Hint.to("{} sets it", "units"),
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about several slashes
+        warnings.simplefilter("ignore")  # about units with several slashes
         parsed = u.Unit(unit, parse_strict="silent")
     if isinstance(parsed, u.UnrecognizedUnit):
         raise ProductError(

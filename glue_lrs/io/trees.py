@@ -71,7 +71,7 @@ def _count(node: Any, known: dict[int, int], depth: int) -> int:
         return known[id(node)]
     if depth > _DEEPEST:
         raise ValueError(f"it is nested in more than {_DEEPEST} levels")
-    known[id(node)] = 1  # within a cycle
+    known[id(node)] = 1  # number that is used if the node occurs again within itself
     if isinstance(node, dict) and isinstance(shape := node.get("shape"), list):
         number = math.prod(int(n) for n in shape if str(n).isdecimal())
         if number > _MOST_ELEMENTS:

@@ -232,8 +232,8 @@ def curve_of_growth(
         )
     if best.max() > free:
         notes.append(
-            f"apertures wider than {free:.1f} columns touch another trace or the image's edge, and "
-            f"that of best signal to noise has {best.max():.1f}"
+            f"apertures wider than {free:.1f} columns touch another trace or the image's edge; the "
+            f"one with the best signal-to-noise ratio has {best.max():.1f}"
         )
     for note in notes:
         warn(LRSWarning(note, subject=image.label))
