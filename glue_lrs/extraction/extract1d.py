@@ -315,8 +315,8 @@ class Extract1D:
         Warns
         -----
         LRSWarning
-            If `strict` is False and a parameter was omitted, or if the reference is valid for point
-            sources only. Also if `max_lost` is set. It is always omitted because it changes only
+            If `strict` is False and a parameter was omitted, if the reference is valid for point
+            sources only, or if `max_lost` is set, which is always omitted because it changes only
             the mask.
         """
         return export_reference(

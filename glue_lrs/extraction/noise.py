@@ -140,7 +140,7 @@ def check_noise_options(operator: Extract1D) -> None:
     OPTIONS["nods"]("nods", operator.nods)
     if operator.nods and operator.noise != "nod":
         raise ReferenceFileError(
-            f"noise is {operator.noise!r}, expected 'nod' with files of other nods",
+            f"noise is {operator.noise!r}, expected 'nod', because nods are given",
             hint=Hint.to("give {}", noise="nod"),
         )
 

@@ -165,7 +165,7 @@ def flux_findings(case: Case) -> Iterator[Finding]:
         yield Finding(
             "correction_off_centre",
             f"the aperture correction is for a source in the middle of the aperture; the source is "
-            f"{distance:.2f} columns off, and the corrected flux {missing:.0%} short",
+            f"{distance:.2f} columns off, and the corrected flux is {missing:.0%} too low",
             {"missing": missing, "distance": distance},
         )
     scale = case.measurement.pixel_scale

@@ -216,7 +216,7 @@ class _ProfileFit:
     ) -> None:
         known = np.isfinite(traces).all(axis=0) & np.isfinite(pixels.wavelength)
         if not known.any():
-            raise ProfileError("no row has a trace to start from")
+            raise ProfileError("no row has a trace and a wavelength to start the fit from")
         self.all_pixels, self.all_traces, self.given = pixels, traces, options.profile
         self.order, self.trace_order = options.background_order, options.trace_order
         self.count, self.positives = len(traces), positives
@@ -357,7 +357,7 @@ class _ProfileFit:
         shift = (parameters[_POSITIONS] @ self.matrix)[:, np.newaxis]
         traces = traces + shift + powers @ parameters[_TRACE]
         if not (np.isfinite(traces).any() and self.signal_to_noise > 0):
-            raise ProfileError("the source has no light to fit a profile to")
+            raise ProfileError("the source has no flux to which a profile can be fitted")
         chi2, freedom = self._misfit()
         return SourceFit(
             profile=self.given or self._fitted(parameters),

@@ -326,7 +326,7 @@ class SlitImage:
             warn(
                 LRSWarning(
                     f"WAVELENGTH and the WCS differ by {difference:.1f} rows, expected less than "
-                    "one: one of them is of another image",
+                    "one: one of them belongs to another image",
                     subject=self.label,
                 )
             )

@@ -163,7 +163,7 @@ def _table_data(tables: Sequence[ApertureCorrection]) -> NDArray[np.void]:
     number = max(table.wavelength.size for table in tables)
     widest = max(table.size.size for table in tables)
     if max(number, widest) > np.iinfo(np.int16).max:
-        raise CorrectionError("the table has more than 32767 rows or columns")
+        raise CorrectionError("has more than 32767 wavelengths or sizes, the limit of the format")
     dtype = [
         ("subarray", "S17"),
         ("wavelength", "f4", (number,)),

@@ -334,7 +334,7 @@ def _notes(measurement: Measurement) -> list[str]:
         if distance < NEAR * fwhm:
             kind = "negative trace" if other.negative else "source"
             notes.append(
-                f"a {kind} of {abs(other.flux_ratio):.2g} times the flux is {distance:.1f} "
-                "columns from the target: a box contains flux from both"
+                f"a {kind} with {abs(other.flux_ratio):.2g} times the target's flux is "
+                f"{distance:.1f} columns from it: a box contains flux from both"
             )
     return notes
