@@ -137,7 +137,8 @@ def filled_findings(image: SlitImage, filled: Array, total: Array, wave: Array) 
     worst, number = int(filled.argmax()), int(affected.sum())
     hint = Hint.to("{} treats them as lost pixels", filled_pixels="lost")
     if image.is_point_source:
-        hint = hint.joined(Hint.to("with {}, a box extraction restores it", bad_pixels="profile"))
+        restored = Hint.to("with {}, a box extraction restores the flux", bad_pixels="profile")
+        hint = hint.joined(restored)
     return [
         Finding(
             "filled_pixels",
