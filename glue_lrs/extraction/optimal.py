@@ -203,10 +203,10 @@ class OptimalExtractor:
         Returns
         -------
         Extraction
-            The 18 columns. SURF_BRIGHT and its errors are 0, as in the pipeline. BACKGROUND is the
-            level under the source. NPIXELS is the effective number of pixels in the profile P,
-            sum P / sum P^2, and ``lost_fraction`` is the fraction of this number that bad and
-            rejected pixels remove.
+            The columns of an x1d and QUALITY. SURF_BRIGHT and its errors are 0, as in the pipeline.
+            BACKGROUND is the level under the source. NPIXELS is the effective number of pixels in
+            the profile P, sum P / sum P^2, and ``lost_fraction`` is the fraction of this number
+            that bad and rejected pixels remove.
         """
         return self.fit(image, check=check).extractions[0]
 

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 #: Row and column numbers of pixels, after their integration numbers for a stack.
 PixelIndices: TypeAlias = tuple[NDArray[np.intp], ...]
 
-#: Remark if there is no aperture correction, and the kinds of findings that remarks become. A remark
-#: that is not listed becomes a finding of the kind "fitted".
+#: Remark if there is no aperture correction, and the kinds of the findings that remarks become. All
+#: remarks that are not listed become findings of the kind "fitted".
 UNCORRECTED = "no aperture correction: flux beyond the fitted profile is not counted"
 _KINDS = {UNCORRECTED: "no_aperture_correction"}
 

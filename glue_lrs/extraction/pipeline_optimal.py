@@ -96,8 +96,8 @@ class PipelineOptimalExtractor:
         Returns
         -------
         Extraction
-            The 18 columns. SURF_BRIGHT and its errors are 0. NPIXELS is the effective number of
-            pixels in the profile P, which is sum P / sum P^2.
+            The columns of an x1d and QUALITY. SURF_BRIGHT and its errors are 0. NPIXELS is the
+            effective number of pixels in the profile P, which is sum P / sum P^2.
 
         Raises
         ------

@@ -357,7 +357,7 @@ class _ProfileFit:
         shift = (parameters[_POSITIONS] @ self.matrix)[:, np.newaxis]
         traces = traces + shift + powers @ parameters[_TRACE]
         if not (np.isfinite(traces).any() and self.signal_to_noise > 0):
-            raise ProfileError("the source has no flux to which a profile can be fitted")
+            raise ProfileError("the source has no light to fit a profile to")
         chi2, freedom = self._misfit()
         return SourceFit(
             profile=self.given or self._fitted(parameters),

@@ -88,7 +88,10 @@ def nod_column(image: SlitImage) -> float | None:
 
 
 def header_column(image: SlitImage) -> float | None:
-    """Return the expected column of the source in the middle row, or None if it is unknown."""
+    """Return the expected column of the source in the middle row, or None if it is unknown.
+
+    The middle row is that of a resampled image, and otherwise that of the WCS bounding box.
+    """
     row = image.shape[0] // 2
     known = image.wavelength[row][np.isfinite(image.wavelength[row])]
     if image.kind != "s2d" or known.size == 0:
