@@ -1,8 +1,8 @@
 """Outlier rejection, before a fit by comparison with neighbouring rows and afterwards by residuals.
 
-`glue_lrs.measure` rejects outliers by different rules (`SourceModel.reject`): it scales residuals
-by their running medians and may use rejected pixels again. If both fits used the same rules, the
-results of one fit would change.
+`glue_lrs.measure` rejects outliers by different rules (`SourceModel.reject`): it compares residuals
+with their running median and scatter, and may use rejected pixels again. If both fits used the same
+rules, the results of one fit would change.
 """
 
 from __future__ import annotations
@@ -185,7 +185,8 @@ class FittedRows:
         pixels or a pixel below the fit are rejected are therefore fitted again, without the pixels
         that disagree with a prediction from neighbouring rows. Two predictions are tried: one is
         scaled to the brightness of the core in the row, the other is not scaled. The fit that
-        rejects the fewest pixels is used.
+        rejects the fewest pixels is used, or one that rejects at most one more if no pixel below
+        the fit is then rejected.
 
         Parameters
         ----------

@@ -66,7 +66,7 @@ def find_peaks(pixels: PixelPlanes, trace_shape: Array, chunk: int = 64) -> list
     Returns
     -------
     list of Peak
-        Maxima and minima, sorted by their absolute value `light`, the brightest first.
+        Maxima and minima, sorted by the absolute value of `light`, the brightest first.
     """
     light, noise = _filtered_profile(pixels, trace_shape, chunk)
     ratio = light / np.sqrt(np.maximum(noise, 1e-300))

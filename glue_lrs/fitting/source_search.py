@@ -186,7 +186,7 @@ def _strongest(model: SourceModel, fit: engine.SlitFit) -> float | None:
 
     The column is the column in the reference row. The significance at each column is the largest of
     six signal-to-noise ratios. They assume a flux that is the same in all rows, a flux proportional
-    to the spectrum of the first source, or a flux that is the same in all rows of one quarter.
+    to the spectrum of the first source, or a flux that is the same within a quarter of the rows.
     """
     slit, linear, parameters = model.slit, fit.linear, fit.parameters
     weight = model.weight

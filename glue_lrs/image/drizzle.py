@@ -67,8 +67,8 @@ def filled_fraction(image: SlitImage) -> Array | None:
     ndarray or None
         Fraction, shape (row, column). It is 0 in lost pixels, in pixels in which less than 3% is
         missing, and where a part of the combined exposures is good. None if this is not known,
-        because the image was not resampled, or has no WHT, or has weights that are the inverse of
-        the variance of the read noise without this variance.
+        because the image was not resampled, or has no WHT, or has no VAR_RNOISE although its
+        weights are the inverse of this variance.
     """
     if image not in _FRACTIONS:
         _FRACTIONS[image] = _filled(image)
