@@ -27,7 +27,7 @@ class FitOptions:
         Number of standard deviations above which pixels are rejected as outliers. If None, no pixel
         is rejected.
     fit_position : bool
-        Whether positions are fitted.
+        Whether positions are fitted. If False, they are those in `position` or in the header.
     trace_order : int or None
         Order of the polynomial that is added to the WCS trace. If None, an order from 0 to 3 is
         chosen by the signal-to-noise ratio.

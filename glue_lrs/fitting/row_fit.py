@@ -118,7 +118,7 @@ class RowFitter:
     def from_cutout(
         cls, cutout: Cutout, mean: MeanCutout, source_fit: SourceFit, options: FitOptions
     ) -> RowFitter:
-        """Return a fitter, with positions refined if possible.
+        """Return a fitter. Fitted positions are refined for one source or with a given profile.
 
         Parameters
         ----------

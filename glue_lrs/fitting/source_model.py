@@ -2,12 +2,13 @@
 
 The model is
 
-    data(r, c) = sum_s F_s(r) P(c - t_s(r)) + b0(r) + b1(r) c,
+    data(r, c) = sum_s F_s(r) P(c - t_s(r)) + b0(r) + b1(r) x(c),
 
-where r is the row, c the column and s the index of a source. The fluxes F and the background terms
-b0 and b1 are fitted independently in every row. The traces t and the profile P, which is integrated
-over the pixels (`glue_lrs.profiles.diffraction`), are given. `glue_lrs.fitting.engine` fits t and P
-with the derivatives that are computed here.
+where r is the row, c the column, x the column scaled to the range from -1 to 1
+(`SlitCutout.across`), and s the index of a source. The fluxes F and the background terms b0 and b1
+are fitted independently in every row. The traces t and the profile P, which is integrated over the
+pixels (`glue_lrs.profiles.diffraction`), are given. `glue_lrs.fitting.engine` fits t and P with the
+derivatives that are computed here.
 """
 
 from __future__ import annotations

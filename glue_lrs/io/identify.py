@@ -79,7 +79,7 @@ def identify_file(path: str | os.PathLike[str]) -> str:
     Raises
     ------
     ProductError
-        If the file is neither, or cannot be read.
+        If the file is of none of these kinds, or cannot be read.
     """
     name = os.path.expanduser(os.fspath(path))
     # A file that cannot be opened is reported by `opened` below.

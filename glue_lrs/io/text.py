@@ -213,7 +213,7 @@ def _quantity(
     wanted: u.UnitBase | None = None,
     equivalencies: Sequence[Any] = (),
 ) -> u.Quantity:
-    """Return a column in the unit `wanted`, or for None in its own unit, with NaN if masked.
+    """Return a column in the unit `wanted`, or if this is None, in its own. Masked values are NaN.
 
     Its own unit is the one that the file format gives, else the one in the column name, else
     `default`.
