@@ -119,6 +119,8 @@ def lightcurve(
       glue-lrs lightcurve x_x1dints.fits --bins 5,6,8,12 --weights inverse_variance -o x.fits
       glue-lrs lightcurve x_x1dints.fits --pipeline
     """
+    from matplotlib.figure import Figure
+
     from glue_lrs.plotting import plot_light_curve, save
     from glue_lrs.timeseries import light_curve
 
@@ -159,7 +161,7 @@ def lightcurve(
     findings = console.finding_notes(curve.findings)
     reporter.report(console.Outcome(label, notes=[*notes, *findings]))
     reporter.close()
-    figure = plot_light_curve(curve, allan=allan) if plotted else None
+    figure = plot_light_curve(curve, allan=allan, figure=Figure) if plotted else None
     curve.write(target, overwrite=overwrite)
     if figure is not None:
         save(figure, targets[1], overwrite=overwrite)

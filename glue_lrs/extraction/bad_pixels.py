@@ -129,7 +129,7 @@ class CorrectedBoxExtractor:
 
 
 def fit_findings(model: OptimalResult) -> list[Finding]:
-    """Return the findings about the fit of the profile, of which the fit has warned."""
+    """Return the findings about the fit of the profile, which the fit has issued as warnings."""
     provenance = model.extractions[0].provenance
     assert provenance is not None
     return [one for one in provenance.findings if one.kind == "fit"]
@@ -188,7 +188,7 @@ class _Correction:
         self.factor = self._factor(slice(None), self.total)
 
     def _factor(self, which: slice | NDArray[np.intp], pixels: Array) -> Array:
-        """Return the aperture correction in rows `which` for an aperture size in pixels."""
+        """Return the aperture correction in rows `which` for an aperture of `pixels` pixels."""
         if self.correction is None:
             return np.ones(pixels.shape)
         return self.correction(self.wavelength[which], pixels)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: Fraction of the flux of a source beyond the image above which a fit of its profile is doubtful.
 OFF_IMAGE = 0.05
 
-#: Type of the columns of a spectrum by name. DQ is uint32, the other columns are float64.
+#: Type of the columns of a spectrum by name. DQ and QUALITY are uint32, the others are float64.
 Columns: TypeAlias = dict[str, NDArray[Any]]
 
 #: Factor from MJy to Jy.
@@ -137,7 +137,8 @@ def filled_findings(image: SlitImage, filled: Array, total: Array, wave: Array) 
     worst, number = int(filled.argmax()), int(affected.sum())
     hint = Hint.to("{} treats them as lost pixels", filled_pixels="lost")
     if image.is_point_source:
-        hint = hint.joined(Hint.to("with {}, a box then restores the flux", bad_pixels="profile"))
+        restored = Hint.to("with {}, a box extraction restores the flux", bad_pixels="profile")
+        hint = hint.joined(restored)
     return [
         Finding(
             "filled_pixels",
@@ -151,7 +152,7 @@ def filled_findings(image: SlitImage, filled: Array, total: Array, wave: Array) 
 
 
 def new_findings(image: SlitImage, findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """Return the findings, worst first, without those of which reading the image's file warns."""
+    """Return the findings, worst first, without those that were reported on reading the file."""
     read = image.path is not None and not image.changed and not image.has_variances
     return worst_first(one for one in findings if not (read and one.kind == "no_variances"))
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 #: Number of rows that are searched at a time for pixels beyond the data.
 _ROWS = 12
 
-#: Step in rows at which the columns with a wavelength are searched.
+#: Step in rows: only every `_STEP`-th row is searched for columns with a wavelength.
 _STEP = 8
 
 
@@ -97,7 +97,7 @@ class BoxExtractor:
         image : SlitImage
             Image or stack of integrations to extract.
         check : bool
-            Whether to check the result. Without the checks, it has no findings.
+            Whether to check the result. If False, it has no findings.
         """
         findings: list[Finding] | None = [] if check else None
         scale = jansky_per_sum(image)
@@ -195,7 +195,7 @@ class BoxExtractor:
         return self.aperture_correction
 
     def _beyond_edge(self, image: SlitImage, placement: Placement, plan: BoxPlan) -> Mask:
-        """Return the mask of the rows in which a part of the aperture has no pixels."""
+        """Return the mask of rows whose aperture reaches beyond the pixels with a wavelength."""
         wavelength = image.wavelength[plan.rows]
         # The edges of the slit differ little between neighbouring rows.
         columns = np.flatnonzero(np.isfinite(wavelength[::_STEP]).any(axis=0))
@@ -216,9 +216,10 @@ class BoxExtractor:
     def _mask_lost(
         self, pixels: Array, flags: NDArray[Any], total: Array, image: SlitImage
     ) -> Mask | None:
-        """Mask rows according to `max_lost`, and return the mask of the rows that lost pixels.
+        """Mask the rows that lost more than `max_lost`, and return the mask of these rows.
 
-        The flags are changed in place. None is returned if no row lost pixels.
+        Without `max_lost`, nothing is masked, and the result is the mask of all rows that lost
+        pixels. It is None if there are no such rows. `flags` (DQ) are changed in place.
 
         Raises
         ------
@@ -356,13 +357,13 @@ class BoxExtractor:
         ]
 
     def _why_bad(self, image: SlitImage) -> str:
-        """Return the text about the planes that exclude the pixels of the aperture."""
+        """Return the text that says how many pixels of the aperture each plane excludes."""
         weights = aperture_weights(self.aperture, image, self.placement.place(self.aperture, image))
         return lost_text(lost_by_plane(image, (..., weights.rows, weights.columns)))
 
 
 def _row_means(edge: Array, rows: slice) -> Array:
-    """Return the mean of an edge in each row, 0 in rows without one; a constant edge as it is."""
+    """Return the mean of an edge in each row (0 if it has none), or a constant edge unchanged."""
     if edge.ndim == 0:
         return edge
     known = np.isfinite(edge[rows])

@@ -27,11 +27,11 @@ _MIN_COLUMNS = 6
 #: Median absolute deviation of a normal distribution, in units of the standard deviation.
 _MAD = 0.6745
 
-#: Number of pixels of which the background is a sample: regularly spaced integrations and rows.
-#: Reading all pixels of a stack would take longer than the extraction.
+#: Approximate number of pixels from which the level is determined, in regularly spaced integrations
+#: and rows. Reading all pixels of a stack would take longer than the extraction.
 _SAMPLE = 4096
 
-#: Maximum number of integrations in the sample.
+#: Maximum number of integrations from which the level is determined.
 _INTEGRATIONS = 4
 
 
@@ -108,7 +108,7 @@ def background_left(
             "no background was subtracted (S_BKDSUB is not COMPLETE), and the level of the columns "
             f"beside the aperture is {text} of what was extracted",
             {"lowest": float(order[low]), "highest": float(order[high])},
-            Hint.to("{} places regions beside the source and subtracts it", background="auto"),
+            Hint.to("{} places regions beside the source to subtract the level", background="auto"),
         )
     ]
 
@@ -130,7 +130,7 @@ def _levels(image: SlitImage, plan: BoxPlan, starts: NDArray[np.intp]) -> tuple[
 
 
 def _robust_level(mean: Array, distance: Array) -> tuple[Array, Array]:
-    """Return the result of `_fit_level` without columns that contain other light."""
+    """Return level and error from `_fit_level`, without columns that contain other sources."""
     if distance.size >= _MIN_COLUMNS:
         _, _, residual = _fit_level(mean.sum(axis=0), distance)
         deviation = np.abs(residual)

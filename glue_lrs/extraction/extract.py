@@ -99,7 +99,7 @@ def operator_for(
     psf: str | PathLike[str] | PSFProfile | None = None,
     **keys: Any,
 ) -> Extract1D:
-    """Return the operator for an image, whose SUBARRAY and slit select from reference files.
+    """Return the operator for an image. Its SUBARRAY selects the APCORR row, its slit the PSF.
 
     Parameters and errors are those of `extract`.
     """

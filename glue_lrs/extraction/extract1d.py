@@ -73,9 +73,9 @@ class Extract1D:
     apply_apcorr : bool
         Whether `aperture_correction` is applied.
     correction : {"table", "profile"}
-        Whether `aperture_correction` is read for the size of the aperture, as in the pipeline, or
-        follows from the profile (`psf`, or fitted) at the measured position of a point source and
-        is scaled to `aperture_correction` (`glue_lrs.extraction.profile_correction`).
+        Whether the correction is that of `aperture_correction` for the aperture's size, as in the
+        pipeline, or follows from the profile (`psf`, or fitted) at the measured position of a point
+        source, scaled to `aperture_correction` (`glue_lrs.extraction.profile_correction`).
     fixed_background : bool
         Whether the background regions keep their columns when the aperture moves. This option
         departs from the pipeline, which moves the regions with the aperture, even off the image.
@@ -117,7 +117,7 @@ class Extract1D:
         the type.
     noise : {"propagated", "nod", "empirical"}
         Noise in the errors. ``"propagated"`` is that of the variances in the image. ``"nod"`` adds
-        the variance of the background that the pipeline subtracted, which it omits
+        the variance of the subtracted background, which the pipeline omits
         (`glue_lrs.uncertainty.nod_variance`). ``"empirical"`` adds the variance by which the noise
         of source-free columns exceeds the variances (`glue_lrs.uncertainty.empirical_variance`).
         The last two depart from the pipeline.
@@ -315,8 +315,8 @@ class Extract1D:
         Warns
         -----
         LRSWarning
-            If `strict` is False and a parameter was omitted, or if the reference is valid for point
-            sources only. Also if `max_lost` is set. It is always omitted because it changes only
+            If `strict` is False and a parameter was omitted, if the reference is valid for point
+            sources only, or if `max_lost` is set, which is always omitted because it changes only
             the mask.
         """
         return export_reference(

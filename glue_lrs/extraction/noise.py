@@ -38,9 +38,9 @@ class Noise:
     finding : Finding, optional
         Description of the added variance, for the provenance.
     wavelength, shared : ndarray, optional
-        Wavelength of each row of the image in micron, ascending, and the part of the read-noise
-        variance of the spectrum, in which the added variance is included, that exposures at the
-        same nod have in common. It may exceed 1, as it also contains Poisson noise.
+        Wavelength of each row of the image in micron, ascending, and the added variance, which
+        exposures at the same nod have in common, relative to the resulting read-noise variance of
+        the spectrum. The ratio may exceed 1, as the added variance also contains Poisson noise.
     """
 
     image: SlitImage
@@ -50,7 +50,7 @@ class Noise:
 
     @classmethod
     def for_operator(cls, operator: Extract1D, image: SlitImage) -> Noise:
-        """Add the variance that an operator requests to an image.
+        """Return the image with the variance that an operator requests added to it.
 
         Raises
         ------
@@ -87,7 +87,7 @@ class Noise:
         return cls(larger, finding, wave[order], ratio[rows][order])
 
     def recorded(self, extraction: Extraction) -> Extraction:
-        """Add the column FLUX_VAR_NOD and the finding in the provenance, if there are any."""
+        """Return the extraction with the column FLUX_VAR_NOD and the finding, if there are any."""
         if self.finding is None:
             return extraction
         extraction = extraction.with_findings([*extraction.findings, self.finding])
@@ -120,7 +120,7 @@ def with_excess_reported(image: SlitImage, extraction: Extraction) -> Extraction
     image : SlitImage
         Image that was extracted with the propagated errors.
     extraction : Extraction
-        Result. The comparison is for its number of pixels.
+        Result. The noise is that of a sum over as many pixels as its aperture has.
     """
     if extraction.aperture_weight is None or image.is_stack or not is_subtracted(image):
         return extraction
@@ -140,7 +140,7 @@ def check_noise_options(operator: Extract1D) -> None:
     OPTIONS["nods"]("nods", operator.nods)
     if operator.nods and operator.noise != "nod":
         raise ReferenceFileError(
-            f"noise is {operator.noise!r}, expected 'nod' with files of other nods",
+            f"noise is {operator.noise!r}, expected 'nod', because nods are given",
             hint=Hint.to("give {}", noise="nod"),
         )
 

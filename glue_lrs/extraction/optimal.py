@@ -198,15 +198,15 @@ class OptimalExtractor:
         image : SlitImage, `~specutils.Spectrum`, str or path-like
             Image, stack of integrations, or spectrum read with ``format="lrs-s2d"``.
         check : bool
-            Whether to check the sign of the flux.
+            Whether to check the sign of the flux, and for pixels that drizzle filled in.
 
         Returns
         -------
         Extraction
-            The 18 columns. SURF_BRIGHT and its errors are 0, as in the pipeline. BACKGROUND is the
-            level under the source. NPIXELS is the effective number of pixels in the profile P,
-            sum P / sum P^2, and ``lost_fraction`` is the fraction of this number that bad and
-            rejected pixels remove.
+            The columns of an x1d and QUALITY. SURF_BRIGHT and its errors are 0, as in the pipeline.
+            BACKGROUND is the level under the source. NPIXELS is the effective number of pixels in
+            the profile P, sum P / sum P^2, and ``lost_fraction`` is the fraction of this number
+            that bad and rejected pixels remove.
         """
         return self.fit(image, check=check).extractions[0]
 
@@ -218,7 +218,7 @@ class OptimalExtractor:
         image : SlitImage, `~specutils.Spectrum`, str or path-like
             Image or stack of integrations to extract.
         check : bool
-            Whether to check the sign of the flux.
+            Whether to check the sign of the flux, and for pixels that drizzle filled in.
 
         Returns
         -------
@@ -361,7 +361,7 @@ def _fit_profile(
         places = ", ".join(f"{middle_row_value(found.traces[i]):.2f}" for i in initial.doubtful)
         text = (
             f"another source at column {places} cannot be told from a shoulder of the profile, and "
-            "its flux is included: expected position to name both if there are two"
+            "its flux is included: expected both columns in position if there are two sources"
         )
         return replace(less, notes=(*less.notes, text)), alone
     except ProfileError as error:

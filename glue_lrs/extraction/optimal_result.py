@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 #: Row and column numbers of pixels, after their integration numbers for a stack.
 PixelIndices: TypeAlias = tuple[NDArray[np.intp], ...]
 
-#: Remark if there is no aperture correction, and the kinds of the findings about remarks that are
-#: not about the fit.
+#: Remark if there is no aperture correction, and the kinds of the findings that remarks become. All
+#: remarks that are not listed become findings of the kind "fitted".
 UNCORRECTED = "no aperture correction: flux beyond the fitted profile is not counted"
 _KINDS = {UNCORRECTED: "no_aperture_correction"}
 
@@ -53,7 +53,7 @@ class OptimalResult:
     Parameters
     ----------
     extractions : tuple of Extraction
-        Extraction of each requested source.
+        Extraction of each requested source, the target first.
     profile : SpatialProfile
         Spatial profile of the sources, which can be given to another `OptimalExtractor`.
     traces : ndarray
@@ -308,13 +308,13 @@ def with_extractions(
 
 
 def _pixel_weights(result: OptimalResult, s: int) -> Array:
-    """Return the weights of the pixels of an image in NPIXELS of source `s`, 0 if rejected."""
+    """Return the weights of all pixels of an image in the NPIXELS of source `s`, 0 if rejected."""
     profile = result.fitter.profile_images[s]
     square = (profile**2).sum(axis=1, keepdims=True)
     weights = np.zeros(result.image.shape)
     with np.errstate(invalid="ignore", divide="ignore"):
         weights[result.fitter.cutout.rows, result.fitter.columns] = profile / square
-    if not result.image.is_stack:  # no stack is resampled
+    if not result.image.is_stack:  # the weights matter for resampled images, which are no stacks
         weights[result.rejected] = 0.0
     return weights
 
@@ -340,10 +340,10 @@ def _columns(
     rows: NDArray[np.intp],
     scale: float,
 ) -> tuple[Columns, Array]:
-    """Return the table columns for source `s`, and the values of NPIXELS without lost pixels.
+    """Return the table columns for source `s`, and NPIXELS as it would be without lost pixels.
 
-    The columns have the shape (row,), or (integration, row) for a stack. The values of NPIXELS
-    without lost pixels have the shape (row,).
+    The columns have the shape (row,), or (integration, row) for a stack. The second result has the
+    shape (row,).
     """
     image, profile = fitter.cutout.image, fitter.profile_images[s]
     coefficients = raw["coefficients"]

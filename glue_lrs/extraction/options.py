@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def prepared_image(operator: Extract1D, image: ImageSource) -> SlitImage:
-    """Return the image that an operator extracts, with its source type and its lost pixels.
+    """Return the image with the source type and the pixels that the options of an operator imply.
+
+    Filled pixels may have become lost pixels, and outliers along time lost or replaced pixels.
 
     Parameters
     ----------

@@ -91,13 +91,13 @@ class PipelineOptimalExtractor:
         image : SlitImage
             Image or stack of integrations to extract.
         check : bool
-            Whether to check the sign of the flux.
+            Whether to check the sign of the flux, and for pixels that drizzle filled in.
 
         Returns
         -------
         Extraction
-            The 18 columns. SURF_BRIGHT and its errors are 0. NPIXELS is the effective number of
-            pixels in the profile P, which is sum P / sum P^2.
+            The columns of an x1d and QUALITY. SURF_BRIGHT and its errors are 0. NPIXELS is the
+            effective number of pixels in the profile P, which is sum P / sum P^2.
 
         Raises
         ------
@@ -170,7 +170,7 @@ class PipelineOptimalExtractor:
     ) -> Array:
         """Return the fraction of the flux on the image in each of the rows.
 
-        The profiles of the pipeline are normalised, so that their sum is 1 in any case.
+        It is computed from the PSF, because `location.profiles` are normalised to 1 on the image.
         """
         wave = np.where(np.isfinite(image.wavelength), image.wavelength, 0.0)[rows]
         known = wave > 0

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 #: flux. A larger correction would be an extrapolation of the wings of the profile.
 _MIN_LIGHT = 0.1
 
-#: Broadening of a profile by drizzle relative to its mean, 6 p (1 - p), with overlaps p that are
-#: equally distributed: mean and variance.
+#: Broadening of a profile by drizzle relative to its mean, 6 p (1 - p), where the overlaps p of the
+#: pixels are equally distributed from 0 to 1: mean and variance.
 _MEAN_AMOUNT, _VARIANCE = 1.0, 0.2
 
 #: Number of rows in which the broadening is assumed to be the same. The trace moves by a column in
@@ -131,7 +131,7 @@ class ProfileCorrectedBoxExtractor:
             new += correction.range_findings(wave, np.full(wave.shape, float(APERTURE_WIDTH)))
         elif given is None or isinstance(given, EmpiricalProfile):
             new.append(Finding("no_aperture_correction", UNCORRECTED))
-        # The warnings of `each_once` do not include these.
+        # These findings were not issued as warnings within `each_once`.
         emit_findings(image, [*new, *(one for one in findings if one.kind == "empty_rows")])
         findings += [*fit_findings(model), *new]
         provenance = made.provenance.changed(findings=findings)
@@ -203,7 +203,7 @@ def _multiply(columns: Columns, flux: Array, brightness: Array) -> None:
 
 
 def _findings(restored: Mask, failed: Mask) -> list[Finding]:
-    """Return findings about rows whose lost pixels are accounted for, and about other rows."""
+    """Return findings about rows whose lost pixels were restored, and about masked rows."""
     findings = []
     size = restored.size
     if number := int(restored.sum()):

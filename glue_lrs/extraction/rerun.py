@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 #: Largest relative difference of a sum over a column between an extraction and its repetition.
-#: Rounding gives less in other environments, and a single lost pixel gives more.
+#: Rounding in other environments causes smaller differences, and a single lost pixel larger ones.
 _TOLERANCE = 1e-6
 
 

@@ -34,7 +34,7 @@ def with_time_outliers_recorded(
     image : SlitImage
         Image that was extracted, without its outliers along time.
     extraction : Extraction
-        Result, which is returned unchanged if no outliers were searched.
+        Result, which is returned unchanged if outliers along time were not searched for.
     """
     found = removed_time_outliers(image)
     if found is None:
@@ -42,7 +42,7 @@ def with_time_outliers_recorded(
     weights = operator.weights(image, operator.place(image)).full(image.shape)
     weights *= np.isfinite(image.wavelength)
     replaced = operator.time_outliers == "replace"
-    affected = np.zeros((len(image.data), len(weights)))  # pixels of the aperture
+    affected = np.zeros((len(image.data), len(weights)))  # sum of weights in each row
     for places in (found.outliers, found.lost) if replaced else (found.outliers,):
         time, row, column = places
         np.add.at(affected, (time, row), weights[row, column])

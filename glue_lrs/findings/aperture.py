@@ -24,8 +24,8 @@ _OFFSET = 0.5
 #: displaced by half of it.
 _LEAN = 0.5
 
-#: Fraction of the flux in a centred aperture above which the missing flux is an error. It is
-#: several times the uncertainty of the absolute flux calibration.
+#: Fraction of the flux in a centred aperture above which missing flux is a finding of severity
+#: error. It is several times the uncertainty of the absolute flux calibration.
 _WRONG = 0.2
 
 
@@ -55,7 +55,7 @@ def position_findings(case: Case) -> Iterator[Finding]:
             yield Finding(
                 "far_off_centre" if case.missing > _WRONG else "off_centre",
                 f"{where}, {distance:+.2f} columns from the middle of {span}, which misses "
-                f"{lost:.0%} of its flux",
+                f"{lost:.0%} of the source's flux",
                 values | {"outside": lost, "missing": case.missing},
                 hint,
             )
@@ -78,7 +78,7 @@ def position_findings(case: Case) -> Iterator[Finding]:
 
 
 def _by_profile(case: Case) -> bool:
-    """Return whether the profile at the measured position corrects the flux."""
+    """Return whether the aperture correction follows from the profile at the measured position."""
     return case.operator.correction == "profile" and case.operator.apply_apcorr
 
 
@@ -112,7 +112,7 @@ def trace_findings(case: Case) -> Iterator[Finding]:
 
 
 def lost_flux(case: Case, found: Finding) -> Finding:
-    """Return a finding about lost pixels with the flux that is missing because of them.
+    """Return a finding about lost pixels with the missing flux, or `found` if this is unknown.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def flux_findings(case: Case) -> Iterator[Finding]:
         yield Finding(
             "correction_off_centre",
             f"the aperture correction is for a source in the middle of the aperture; the source is "
-            f"{distance:.2f} columns off, and the corrected flux {missing:.0%} short",
+            f"{distance:.2f} columns off, and the corrected flux is {missing:.0%} too low",
             {"missing": missing, "distance": distance},
         )
     scale = case.measurement.pixel_scale

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from glue_lrs.findings.case import Case
 
 #: A region is on a trace if its distance to the trace is less than this many FWHM. A Gaussian has
-#: 0.04% of its flux beyond 1.5 FWHM on either side. `region_notes` uses the same distance.
+#: 0.04% of its flux beyond 1.5 FWHM, on both sides together. `region_notes` uses the same distance.
 _CLEAR = 1.5
 
 _NAMES = {"target": "the source", "source": "another source", "negative": "a negative trace"}
 
 
 def background_findings(case: Case) -> Iterator[Finding]:
-    """Yield a finding for each background region and each trace that it contains."""
+    """Yield a finding for each trace in a background region that changes the flux noticeably."""
     background, measured = case.operator.subtracted_background, case.measurement
     if background is None:
         return
@@ -37,7 +37,7 @@ def background_findings(case: Case) -> Iterator[Finding]:
     for pixels in each:
         columns = np.flatnonzero(pixels.any(axis=0))
         if columns.size == 0:
-            continue  # the region is off the image, which the extraction has found
+            continue  # the region is off the image, which the extraction reports
         for source in measured.sources:
             trace = source.trace[known][:, np.newaxis]
             near = np.abs(np.arange(image.shape[1]) - trace) < _CLEAR * fwhm[:, np.newaxis]

@@ -67,7 +67,7 @@ class Case:
         return bool((np.abs(np.diff(covered, axis=1, prepend=0, append=0)).sum(axis=1) == 2).all())
 
     def distances(self, source: DetectedSource) -> Array:
-        """Return the columns from the centre of the aperture to a source in each of the `rows`."""
+        """Return the distance in columns from the aperture's centre to a source in the `rows`."""
         distances: Array = source.trace[self.rows] - self.centre
         return distances
 
@@ -76,7 +76,7 @@ class Case:
         return float(self.distances(source).mean())
 
     def inside(self, source: DetectedSource) -> bool:
-        """Return whether a source is inside the aperture."""
+        """Return whether a source is inside the aperture on average over the rows."""
         return abs(self.distance(source)) < float(self.width.mean()) / 2.0
 
     @cached_property
@@ -92,7 +92,7 @@ class Case:
 
     @cached_property
     def missing(self) -> float:
-        """Fraction of the flux in a centred aperture that is missing because it is off centre."""
+        """Fraction of a centred aperture's flux that is missing as the source is off centre."""
         wave, off = self.measurement.wavelength[self.rows], self.distances(self.source)
         profile, half = self.measurement.point_spread, self.width / 2.0
         # Both integrals are exact, so that they do not differ by the effect of partial pixels.

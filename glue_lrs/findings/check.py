@@ -32,11 +32,11 @@ CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     background_findings,
 )
 
-#: Measurements of the images that exist, or findings that say why there is none. They are not
-#: repeated when an operator is edited.
+#: Measurement of each image, or the finding that says why there is none. They are cached as long as
+#: the image exists, so that they are not repeated when an operator is edited.
 _MEASUREMENTS: WeakKeyDictionary[SlitImage, Measurement | Finding] = WeakKeyDictionary()
 
-#: Findings that are left out if there are others that replace them.
+#: Kinds of findings that are left out if there is one of the kinds that are listed for them.
 _REPLACED = {
     "aperture_off_header": (
         "source_outside",
@@ -111,7 +111,7 @@ def _measured(image: SlitImage, operator: Extract1D, known: list[Finding]) -> li
 
 
 def _measurement(image: SlitImage) -> Measurement | Finding:
-    """Return the sources in an image, or a finding that there are none or they are not measured."""
+    """Return the sources in an image, or a finding that says why they were not measured."""
     try:
         return measure(image, integrations=False)
     except SourceError as error:

@@ -9,8 +9,8 @@ the column c, the flux F_s and the trace t_s of source s, and the profile P.
 * The fit for `glue_lrs.measure` (`source_search`) separates blends. It uses a profile with few
   parameters, and derives the errors of positions and widths from their Fisher matrix.
 
-Both fits use the modules in the lower part of the table. A module imports only from modules below
-it:
+The last column of the table says which of the two fits uses a module. A module imports only from
+modules below it:
 
 =======================  ===========================================================  ============
 module                   content                                                      fit

@@ -4,10 +4,11 @@ Optimal extraction and `glue_lrs.measure` use different classes. For optimal ext
 reads single integrations, and `MeanCutout` contains the mean of a stack of integrations. For
 `glue_lrs.measure`, `SlitCutout` contains the mean of a stack.
 
-`Cutout` and `SlitCutout` exclude outliers from the mean in different ways, on which the results of
-the fits depend. `Cutout.mean` takes the median of a few integrations, scales it to the brightness
-of each integration, and rejects pixels that differ from it. `SlitCutout` excludes values that
-differ from the median over all integrations of the same pixel.
+`Cutout` and `SlitCutout` exclude outliers from the mean in different ways, which are both kept
+because the results of the fits depend on them. `Cutout.mean` takes the median of a few
+integrations, scales it to the brightness of each integration, and rejects pixels that differ from
+it. `SlitCutout` excludes values that differ from the median of the same pixel over all
+integrations.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ from glue_lrs.image.source_position import SourcePosition, expected_position
 from glue_lrs.image.trace import sky_trace, sky_trace_curve
 from glue_lrs.profiles.diffraction import expected_core
 
-#: Change of the logarithm of the wavelength from row to row above which a row is always used. At
-#: these short wavelengths, the profile changes quickly.
+#: Change of the natural logarithm of the wavelength from row to row above which a row is used even
+#: if only every n-th row is fitted. At these short wavelengths, the profile changes quickly.
 _FAST_CHANGE = 0.01
 
 
@@ -95,7 +96,10 @@ class PixelPlanes:
         )
 
     def every(self, step: int) -> NDArray[np.intp]:
-        """Return the numbers of every `step`-th row, and of rows where the wavelength jumps."""
+        """Return the indices of every `step`-th row, and of rows where the wavelength changes fast.
+
+        The profile also changes fast there (see `_FAST_CHANGE`).
+        """
         number = np.arange(self.wavelength.size)
         change = np.abs(np.gradient(np.log(np.nan_to_num(self.wavelength, nan=8.0))))
         return np.flatnonzero((number % step == 0) | (change > _FAST_CHANGE))
@@ -124,8 +128,8 @@ _CLIP, _CLIP_FRACTION = (
 
 #: Mean of a stack: limits on the bright pixels of the source in an integration.
 _BRIGHT_PIXELS, _AGREEING = (
-    20,  # the brightness of the integration is measured if the number of pixels is larger
-    0.7,  # the integration is then excluded if fewer of them agree with the scaled median
+    20,  # number of these pixels above which the brightness of the integration is measured
+    0.7,  # the integration is then excluded if a smaller fraction agrees with the scaled median
 )
 
 #: Number of rows to either side over which the variances are averaged.
@@ -196,7 +200,10 @@ class Cutout:
 
     @cached_property
     def trace_shape(self) -> Array:
-        """Column of the WCS trace relative to its column in the middle row, shape (row,)."""
+        """Column of the WCS trace relative to its column in the middle row, shape (row,).
+
+        It is 0 in s2d images, in which traces are straight, and in images without a WCS.
+        """
         image, number = self.image, self.rows.stop - self.rows.start
         if image.kind == "s2d" or image.wcs is None:
             return np.zeros(number)
@@ -214,7 +221,7 @@ class Cutout:
         return slice(columns.start - self.columns.start, columns.stop - self.columns.start)
 
     def read(self, integration: int | None, columns: slice) -> tuple[Array, Mask, Variances]:
-        """Read data, good pixels and variances of an integration.
+        """Read data, good pixels and variances of a single image or an integration of a stack.
 
         Parameters
         ----------
@@ -276,7 +283,7 @@ class Cutout:
                 continue
             total += np.where(good, data, 0.0)
             times += good
-        if not times.any():  # every integration disagrees
+        if not times.any():  # every integration disagrees with the reference
             total, times = reference, (count > 0).astype(float)
         number = max(int(times.max()), 1)  # integrations without good pixels are not counted
         good = times > number / 4
@@ -327,7 +334,7 @@ class Cutout:
         good = good & np.isfinite(self.wavelength)[:, np.newaxis]
         if not good.any():
             raise ProductError(
-                "every pixel is NaN, flagged, or has a negative variance", subject=self.image.label
+                "every pixel is NaN, flagged, or has no usable variance", subject=self.image.label
             )
         if not (total[good] > 0).any():
             total[good] = 1.0  # no variances: equal weights
@@ -358,7 +365,7 @@ def _evenly_spaced(numbers: Sequence[int]) -> list[int]:
 
 #: Limits for clipping a stack of integrations.
 _STACK_CLIP, _FEWEST_CLIPPED = (
-    6.0,  # largest accepted difference from the median of a pixel, in standard deviations
+    6.0,  # largest accepted difference from the median of the same pixel, in standard deviations
     5,  # minimum number of integrations for clipping
 )
 
@@ -499,7 +506,10 @@ class SlitCutout:
 
 
 def _why_bad(image: SlitImage, window: tuple[slice, slice]) -> str:
-    """Return the text about the planes that exclude the pixels of a part of an image."""
+    """Return the end of a message: the numbers of lost and unweighted pixels in a part of an image.
+
+    The text is empty if there are none.
+    """
     where = (..., *window)
     unweighted = unweighted_mask(
         [None if plane is None else plane[where] for plane in (getattr(image, n) for n in PLANES)]
@@ -514,8 +524,8 @@ def _why_bad(image: SlitImage, window: tuple[slice, slice]) -> str:
 def _clipped_mean(image: SlitImage, window: tuple[slice, slice]) -> tuple[Array, Mask, Array]:
     """Return data, good pixels and variances of an image or of the clipped mean of a stack.
 
-    If the image has no variances, the first variance is the square of ERR or, without ERR, is
-    estimated from the data.
+    If the image has no variances, the first of the three is the square of ERR or, without ERR, is
+    estimated from the data, and the other two are 0.
 
     Parameters
     ----------
@@ -580,7 +590,7 @@ def _outlying_integrations(values: Array, good: Mask) -> Mask:
 
 
 def _scatter(data: Array, good: Mask) -> float:
-    """Estimate the noise of an image without variances from differences of adjacent rows."""
+    """Return the standard deviation of the noise, from the differences of adjacent rows."""
     both = good[1:] & good[:-1]
     steps = (data[1:] - data[:-1])[both]
     if steps.size == 0:

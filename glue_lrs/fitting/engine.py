@@ -21,7 +21,8 @@ from glue_lrs.fitting.source_model import OUTLIER, LinearFit, SourceGeometry, So
 from glue_lrs.instrument import FWHM
 from glue_lrs.profiles.diffraction import KNOT, SHAPES, WIDTH_KNOTS, WING_TERMS, width_basis
 
-#: Gaussian prior on the fraction of the flux in each wing spline, for wings that are a Gaussian.
+#: Gaussian prior on the fraction of the flux in each wing spline. Its mean corresponds to wings
+#: with the shape of a Gaussian.
 _HALO, _HALO_SIGMA, _HALO_ERROR, _MIN_HALO_ERROR = (
     0.05,  # expected fraction of the flux in the wings
     0.0325,  # standard deviation of the expected wings in arcsec per micron
@@ -155,7 +156,7 @@ def shape_prior() -> tuple[Array, Array]:
     """Return the means and the inverse variances of the prior on the shape terms."""
     places = np.arange(WING_TERMS) * KNOT
     share = np.exp(-0.5 * (places / _HALO_SIGMA) ** 2)
-    share[0] *= 0.5  # the other wing splines are pairs of B-splines on both sides of the source
+    share[0] *= 0.5  # a single B-spline; the others are pairs, one on each side of the source
     mean = _HALO * share / share.sum()
     error = np.maximum(_HALO_ERROR * mean, _MIN_HALO_ERROR)
     return np.append(0.0, mean), 1.0 / np.append(_KURTOSIS_ERROR, error) ** 2
@@ -164,7 +165,7 @@ def shape_prior() -> tuple[Array, Array]:
 def _prior(start: SmoothParameters, width_error: float, fix_shape: bool) -> tuple[Array, Array]:
     """Return the means and the inverse variances of the prior on all parameters.
 
-    The parameters are described in `refine_parameters`.
+    The arguments are those of `refine_parameters`.
     """
     mean, precision = np.zeros((2, start.vector.size))
     free = start.shift.size + start.bend.size
@@ -273,7 +274,7 @@ def refine_parameters(
 def settle_parameters(
     model: SourceModel, fit: SlitFit, width_error: float, rounds: int = 4, search: bool = False
 ) -> SlitFit:
-    """Repeat the update of variances and outliers and the fit until no outlier changes.
+    """Update variances and outliers, and fit again, until the same pixels are rejected as before.
 
     Parameters
     ----------
@@ -345,9 +346,9 @@ def correlation(model: SourceModel, fit: SlitFit) -> float:
 
 
 def _pixel_pairs(down: int, right: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Return two indices of an image, which select pixels and their neighbours at a given lag.
+    """Return the index of pixels in an image, and the index of their neighbours in the same order.
 
-    Each neighbour is `down` rows and `right` columns away from the pixel.
+    Each neighbour is `down` rows and `right` columns away from its pixel.
     """
     columns: tuple[slice, slice] = (slice(None, -right or None), slice(right, None))
     if right < 0:

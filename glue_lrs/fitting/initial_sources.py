@@ -57,21 +57,21 @@ _NEIGHBOUR_LIGHT, _MAX_NEIGHBOURS = 0.003, 4
 #: fainter peak.
 _FAST_DISTANCE, _FAST_DIP, _CAREFUL_DISTANCE = 4.0, 0.5, 0.5
 
-#: A neighbour may be a shoulder of the target's profile if it is less than `_SHOULDER_DISTANCE`
-#: columns away, the width of the profile, and has less than `_SHOULDER_LIGHT` of the target's flux.
-#: A brighter one would be a second maximum.
+#: A neighbour may be only a shoulder of the target's profile if it is less than
+#: `_SHOULDER_DISTANCE` columns away, about the FWHM of the profile, and has less than
+#: `_SHOULDER_LIGHT` of the target's flux. A brighter neighbour would be a second maximum.
 _SHOULDER_DISTANCE, _SHOULDER_LIGHT = 3.2, 0.4
 
-#: Such a neighbour is a source if this is better by this number of standard deviations of
-#: chi-square than a profile with a shoulder.
+#: Such a neighbour is fitted as a source if chi-square is then smaller than with a profile that has
+#: a shoulder, by more than this number of standard deviations of the difference.
 _SEPARATE = 5.0
 
 #: Smallest distance in columns of a negative trace from its source, largest deviation in columns
 #: from the position predicted from the sources, and largest number of nods.
 _NOD_DISTANCE, _NOD_DEVIATION, _MAX_NODS = 6.0, 2.5, 2
 
-#: A source is resolved if there is a peak within this distance in columns. Otherwise it is part of
-#: a blend, whose peak is elsewhere.
+#: A source is resolved if the mean profile has a peak within this distance in columns. Otherwise it
+#: is part of a blend with a peak elsewhere.
 _RESOLVED = 1.0
 
 #: Distance between two requested sources in columns below which an empirical profile is uncertain.
@@ -125,7 +125,7 @@ class InitialSources:
     doubtful: tuple[int, ...] = ()
 
     def without_doubtful(self) -> InitialSources:
-        """Return the sources and negative traces without those that are doubtful."""
+        """Return a copy without the doubtful sources and their negative traces."""
         source = np.arange(len(self.traces)) % self.positives
         traces = self.traces[~np.isin(source, self.doubtful)]
         left = self.positives - len(self.doubtful)
@@ -267,8 +267,8 @@ def _targets(options: FitOptions, cutout: Cutout, peaks: list[Peak], careful: bo
         distance = float(np.diff(np.sort(columns)).min()) if len(columns) > 1 else np.inf
         if options.profile is None and distance < _CLOSE_PAIR:
             notes.append(
-                f"two sources are {distance:.1f} columns apart, which is close for fitting "
-                "their profile: expected the profile of another image or of a PSF reference"
+                f"two sources are {distance:.1f} columns apart, too close to fit their profile "
+                "reliably: expected the profile of another image or of a PSF reference"
             )
         if careful and options.fit_position and len(columns) == 1:
             columns = [_source_at(sources, columns[0]) or columns[0]]
@@ -277,7 +277,7 @@ def _targets(options: FitOptions, cutout: Cutout, peaks: list[Peak], careful: bo
     if expected is None:
         if not sources:
             raise ProductError(
-                f"no source was found, expected a maximum of {_FOUND:g} "
+                f"no source was found, expected a maximum above {_FOUND:g} "
                 "standard deviations along the slit; give its position",
                 subject=image.label,
             )

@@ -281,7 +281,8 @@ def gauss_newton(
         coefficients, inverse = fit_rows(basis, weight, residual)
         vector -= np.einsum("rki,ri->rk", across, coefficients)
     gram -= np.matmul(np.matmul(across, inverse), np.swapaxes(across, 1, 2))
-    # From the derivatives in each row to the coefficients of the polynomials along the rows.
+    # Convert the sums for the derivatives in each row to sums for the coefficients of the
+    # polynomials along the rows.
     field = np.repeat(np.arange(len(along)), [terms.shape[1] for terms in along])
     terms = np.concatenate(along, axis=1)
     products = gram[:, field[:, np.newaxis], field] * terms[:, :, np.newaxis]
@@ -358,7 +359,7 @@ def common_gradient(blocks: Sequence[tuple[Array, Array]], weight: Array, residu
 
 
 def no_profile() -> ProfileError:
-    """Return the error that the pixels are too few or too bad for a profile."""
+    """Return the exception for pixels that are too few or too bad to fit a profile."""
     return ProfileError(
         "no profile can be fitted, expected more good pixels and fewer outliers; give a profile "
         "fitted to another image"
@@ -366,7 +367,7 @@ def no_profile() -> ProfileError:
 
 
 def cholesky(matrix: Array) -> tuple[Array, bool]:
-    """Return the Cholesky factor of a normal matrix for `scipy.linalg.cho_solve`.
+    """Return the Cholesky factor of a normal matrix, in the form that `cho_solve` of SciPy takes.
 
     Raises
     ------

@@ -39,9 +39,9 @@ _LEAST_VARIANCE = 1e-2
 #: Residuals that can only be explained by a larger model error are outliers.
 _MAX_MODEL_ERROR = 0.004
 
-#: Largest model error as a fraction of the peak, per change of the logarithm of the wavelength
-#: between rows. Where it changes fast, at the blue end, few rows determine the profile, whose width
-#: changes at most in proportion to the wavelength.
+#: Largest model error as a fraction of the peak, per change of the natural logarithm of the
+#: wavelength between rows. At the blue end, where the wavelength changes fast, few rows determine
+#: the profile. Its width changes at most in proportion to the wavelength.
 _MAX_MODEL_CHANGE = 0.5
 
 #: Smallest model error, in standard deviations of a pixel.
@@ -64,8 +64,8 @@ _DARK, _DARK_CROWDED, _BRIGHT = (
 
 #: Minimum number of dark pixels.
 _FEWEST_DARK, _FEWEST_DARK_ROW = (
-    6,  # the second threshold is used if the median number per row is smaller
-    4,  # all pixels in a row are treated as dark if the row has fewer
+    6,  # if the median number per row is smaller, `_DARK_CROWDED` replaces `_DARK`
+    4,  # if a row has fewer, all of its pixels are treated as dark
 )
 
 #: Ratio of the mean to the median of a chi-square distribution with one degree of freedom.
@@ -93,9 +93,10 @@ def peak_light(flux: Array, images: Array) -> Array:
 
 
 def model_change(wavelength: Array) -> Array:
-    """Return the largest difference between the profiles of neighbouring rows, shape (row,).
+    """Return an upper limit of the difference between the profiles of neighbouring rows.
 
-    It is given as a fraction of the peak. `wavelength` has the shape (row,).
+    The result, a fraction of the peak of the profile, and `wavelength` in micron have the shape
+    (row,).
     """
     return _MAX_MODEL_CHANGE * np.abs(np.gradient(np.log(np.nan_to_num(wavelength, nan=8.0))))
 
@@ -169,7 +170,7 @@ def model_variance(
     for i in range(positives, len(images)):
         total += nod_variance(fluxes[i] * images[i], offsets[i])
     variance = total + (_WEIGHT_ERROR * peak) ** 2
-    # In resampled images, the variances are smaller than the scatter of the residuals.
+    # In resampled images, the scatter of the residuals exceeds the variances by this factor.
     excess = 1.0
     core = used & (images[0] > _BRIGHT)
     if number == 1 and core.sum() > 50:

@@ -27,7 +27,7 @@ class FitOptions:
         Number of standard deviations above which pixels are rejected as outliers. If None, no pixel
         is rejected.
     fit_position : bool
-        Whether positions are fitted.
+        Whether positions are fitted. If False, they are those in `position` or in the header.
     trace_order : int or None
         Order of the polynomial that is added to the WCS trace. If None, an order from 0 to 3 is
         chosen by the signal-to-noise ratio.
@@ -36,7 +36,7 @@ class FitOptions:
     reach : int
         Distance in columns from the source beyond which an empirical profile is 0.
     spline : bool
-        Whether an empirical profile is a Gaussian with wings and a correction or only a Gaussian.
+        Whether an empirical profile has wings and a correction. If False, it is only a Gaussian.
     """
 
     profile: SpatialProfile | None = None

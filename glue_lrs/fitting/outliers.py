@@ -1,8 +1,8 @@
 """Outlier rejection, before a fit by comparison with neighbouring rows and afterwards by residuals.
 
-`glue_lrs.measure` rejects outliers by different rules (`SourceModel.reject`): it scales residuals
-by their running medians and may use rejected pixels again. If both fits used the same rules, the
-results of one fit would change.
+`glue_lrs.measure` rejects outliers by different rules (`SourceModel.reject`): it compares residuals
+with their running median and scatter, and may use rejected pixels again. If both fits used the same
+rules, the results of one fit would change.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ PixelIndex = tuple[NDArray[np.intp], NDArray[np.intp]]
 #: Index that selects no pixels.
 NO_PIXELS: PixelIndex = (np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp))
 
-#: Largest difference of a row from the median of neighbouring rows: the sum of `_SPIKE` standard
-#: deviations and the fraction `_SPIKE_FRACTION` of the median, which allows for gradients of the
-#: spectrum.
+#: Largest accepted difference of a pixel from the median of the neighbouring rows in its column:
+#: the sum of `_SPIKE` standard deviations and the fraction `_SPIKE_FRACTION` of the median, which
+#: allows for gradients of the spectrum.
 _SPIKE, _SPIKE_FRACTION = 8.0, 0.5
 
 #: Largest number of pixels that are rejected in each row of the image, one after the other.
@@ -62,15 +62,15 @@ def reject_spikes(pixels: PixelPlanes, half: int = 3) -> PixelPlanes:
     return replace(pixels, good=good, data=np.where(good, pixels.data, 0.0))
 
 
-#: Number of rows on either side in which a residual is compared with its column.
+#: Number of rows to either side with whose residuals in the same column a residual is compared.
 _COMPARED_ROWS = 6
 
 
 def differs_from_neighbours(deviation: Array, good: Mask, threshold: float) -> Mask:
-    """Return which residuals are unlike those in the neighbouring rows of the same column.
+    """Return the mask of residuals that are unlike those in neighbouring rows of the same column.
 
-    The residuals of a model that is wrong are alike in many rows, in contrast to those of cosmic
-    rays and bad pixels.
+    Residuals due to a wrong model are alike in many rows, in contrast to those due to cosmic rays
+    and bad pixels.
 
     Parameters
     ----------
@@ -79,8 +79,8 @@ def differs_from_neighbours(deviation: Array, good: Mask, threshold: float) -> M
     good : ndarray of bool
         Pixels that take part in the fit, shape (row, column).
     threshold : float
-        Smallest difference from the median of the neighbours, in standard deviations or, if this
-        is larger, in units of the scatter of the neighbours.
+        Difference from the median of the neighbours above which a residual is unlike them. Its unit
+        is the larger of the standard deviation of the noise and the scatter of the neighbours.
     """
     row, column = np.nonzero(good & (np.abs(deviation) > 0.8 * threshold))
     half = min(_COMPARED_ROWS, (len(deviation) - 1) // 2)
@@ -116,7 +116,7 @@ class FittedRows:
     basis : sequence of ndarray
         Profiles of the sources, then terms of the background, each of shape (row, column).
     sources : int
-        Number of sources in the basis.
+        Number of sources in the basis, including negative traces.
     variance, model_error : ndarray
         Variance of the noise and squared error of the model, shape (row, column). Their sum is the
         expected squared residual.
@@ -148,7 +148,7 @@ class FittedRows:
         return cls(data, weight, basis, sources, variance, model_error, *fit)
 
     def again(self, rows: NDArray[np.intp], weight: Array) -> FittedRows:
-        """Return the fit of some of the rows with other weights, shape (row, column)."""
+        """Return a new fit of some of the rows with other weights, shape (row, column)."""
         data, basis = self.data[rows], [field[rows] for field in self.basis]
         errors = self.variance[rows], self.model_error[rows]
         return self.fit(data, weight, basis, self.sources, *errors)
@@ -185,7 +185,8 @@ class FittedRows:
         pixels or a pixel below the fit are rejected are therefore fitted again, without the pixels
         that disagree with a prediction from neighbouring rows. Two predictions are tried: one is
         scaled to the brightness of the core in the row, the other is not scaled. The fit that
-        rejects the fewest pixels is used.
+        rejects the fewest pixels is used, or one that rejects at most one more if no pixel below
+        the fit is then rejected.
 
         Parameters
         ----------

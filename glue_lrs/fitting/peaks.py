@@ -36,7 +36,7 @@ class Peak:
     light : float
         Value of the filtered profile at the peak, negative for a minimum.
     dip : float
-        Depth of the dips that separate this peak from brighter columns. On each side, it is the
+        Level of the dips that separate this peak from brighter columns. On each side, it is the
         minimum of the filtered profile up to the next brighter column, as a fraction of this peak.
         The larger of the two is used. It is 0 for the brightest peak.
     """
@@ -60,13 +60,13 @@ def find_peaks(pixels: PixelPlanes, trace_shape: Array, chunk: int = 64) -> list
     trace_shape : ndarray
         Column of the trace relative to its column in the middle row, shape (row,).
     chunk : int
-        Number of rows in a chunk. It must be small enough that the trace is nearly straight within
-        a chunk, and large enough that the median excludes cosmic rays.
+        Number of rows in a chunk. It must be small enough that the column of the trace is nearly
+        constant within a chunk, and large enough that the median excludes cosmic rays.
 
     Returns
     -------
     list of Peak
-        Maxima and minima, sorted by their absolute value `light`, the brightest first.
+        Maxima and minima, sorted by the absolute value of `light`, the brightest first.
     """
     light, noise = _filtered_profile(pixels, trace_shape, chunk)
     ratio = light / np.sqrt(np.maximum(noise, 1e-300))

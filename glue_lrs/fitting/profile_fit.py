@@ -66,21 +66,21 @@ _MAX_SHIFT, _MAX_WIDENING = 1.0, 0.5
 #: below which a stage has converged.
 _STEPS, _CONVERGED = 12, 0.5
 
-#: Damping of a step whose predecessor did not decrease the objective, as a fraction of the normal
-#: matrix's diagonal, and largest number of trials, in each of which it is ten times as large.
+#: Damping of the first trial after a step that did not decrease the objective, as a fraction of the
+#: normal matrix's diagonal, and largest number of trials, each with ten times the damping.
 _DAMPING, _TRIALS = 1e-4, 5
 
 #: Number of standard deviations above which a pixel is an outlier after the second stage, when the
 #: model is approximate, and after the last stage.
 _FIRST_CLIP, _CLIP = 8.0, 5.0
 
-#: Relative change of chi-square by rejection above which the modes are fitted again. The width is
-#: fitted again if chi-square is also `_MISFIT` standard deviations too large, although at least the
-#: fraction `_CLEAN` of the pixels was accepted.
+#: Relative change of chi-square by rejection above which the modes are fitted again. Positions and
+#: width are fitted with them if chi-square is then `_MISFIT` standard deviations too large although
+#: more than the fraction `_CLEAN` of the pixels was accepted.
 _CHANGED, _MISFIT, _CLEAN = 0.02, 5.0, 0.95
 
 #: Smallest fraction of good pixels within `_NEAR` columns of the source. With fewer, most rows have
-#: less than two pixels in the core of the profile.
+#: fewer than two pixels in the core of the profile.
 _FEWEST_GOOD, _NEAR = 0.25, 4.0
 
 #: Signal-to-noise ratio of the flux in a row above which fluxes are not averaged over rows.
@@ -152,7 +152,7 @@ class _Parameters:
     sizes: tuple[int, ...]
 
     def slice(self, kind: int) -> slice:
-        """Return the slice of a kind of parameters."""
+        """Return the slice of `values` with the parameters of a kind, such as `_WIDTH`."""
         first = sum(self.sizes[:kind])
         return slice(first, first + self.sizes[kind])
 
@@ -216,7 +216,7 @@ class _ProfileFit:
     ) -> None:
         known = np.isfinite(traces).all(axis=0) & np.isfinite(pixels.wavelength)
         if not known.any():
-            raise ProfileError("no row has a trace to start from")
+            raise ProfileError("no row has a trace and a wavelength to start the fit from")
         self.all_pixels, self.all_traces, self.given = pixels, traces, options.profile
         self.order, self.trace_order = options.background_order, options.trace_order
         self.count, self.positives = len(traces), positives
@@ -261,7 +261,7 @@ class _ProfileFit:
         self._choose_rows(row_step)
 
     def _choose_rows(self, step: int) -> None:
-        """Select the rows to fit, and reset the rejected pixels."""
+        """Select every `step`-th row for the fit, without the outliers rejected so far."""
         chosen = self.all_pixels.every(step)
         traces = self.all_traces[:, chosen]
         thinned = self.all_pixels.part(slice(None), chosen)
@@ -322,7 +322,7 @@ class _ProfileFit:
         self._iterate(kinds, frozen=not blended, evidence=2)
         before = self.state.chi2
         self.reject(_CLIP)
-        if abs(self.state.chi2 - before) > _CHANGED * before:  # other pixels or variances
+        if abs(self.state.chi2 - before) > _CHANGED * before:  # pixels or variances changed
             self._iterate(kinds, frozen=not blended)
         chi2, freedom = self._misfit()
         clean = self.used.sum() > _CLEAN * self.number  # otherwise, outliers may be the cause
@@ -377,7 +377,7 @@ class _ProfileFit:
     # --- trace and signal --------------------------------------------------------------------
 
     def _trace_kind(self) -> int:
-        """Return the kind of parameters of the trace, whose prior allows as many as are useful."""
+        """Return `_TRACE`, after fixing terms that the signal-to-noise ratio does not justify."""
         if self.trace_order is None:
             order = count_passed(self.signal_to_noise, TRACE_SNR)
             unused = self.parameters.slice(_TRACE)
@@ -511,7 +511,7 @@ class _ProfileFit:
             Whether the derivatives are computed for the first step only. This is sufficient if the
             model is nearly linear in the parameters.
         evidence : int
-            Number of first steps before which the prior on the core's modes maximises the evidence.
+            Number of steps, from the first, before each of which `_choose_prior` is called.
         """
         free = np.concatenate([np.r_[self.parameters.slice(kind)] for kind in kinds])
         state, weight, damping = self.state, self.used / self.variance, 0.0
@@ -550,7 +550,7 @@ class _ProfileFit:
         self._store_errors(cho_solve(factor, np.eye(free.size)), kinds)
 
     def _limit(self, change: Array, kinds: list[int]) -> float:
-        """Return the factor that limits a step of positions and width."""
+        """Return the factor, at most 1, that limits the change of positions and width in a step."""
         largest, first = 1.0, 0
         for kind in kinds:
             part = change[first : first + self.parameters.sizes[kind]]
@@ -563,7 +563,7 @@ class _ProfileFit:
     def _choose_prior(self, matrix: Array, gradient: Array, free: NDArray[np.intp]) -> None:
         """Scale the prior on the modes of the core to maximise the evidence.
 
-        The squared scale is the mean square of the coefficients, in units of their prior, divided
+        The squared scale is the sum of the squared coefficients, in units of their prior, divided
         by the number of coefficients that the data determine (MacKay 1992, eq. 28 and 32).
         """
         parameters = self.parameters

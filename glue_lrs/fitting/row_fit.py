@@ -57,7 +57,7 @@ _MOST_REJECTED, _MANY_REJECTED, _ON_SOURCE = 0.45, 3, 0.005
 
 
 def _products(fields: Array) -> tuple[NDArray[np.intp], Array]:
-    """Multiply all pairs of fields, shape (row, field, column).
+    """Multiply all pairs of `fields`, which have the shape (row, field, column).
 
     Returns
     -------
@@ -118,7 +118,7 @@ class RowFitter:
     def from_cutout(
         cls, cutout: Cutout, mean: MeanCutout, source_fit: SourceFit, options: FitOptions
     ) -> RowFitter:
-        """Return a fitter, with positions refined if possible.
+        """Return a fitter. Fitted positions are refined for one source or with a given profile.
 
         Parameters
         ----------
@@ -231,12 +231,12 @@ class RowFitter:
 
     @cached_property
     def pairs(self) -> tuple[NDArray[np.intp], Array]:
-        """Products of each pair of `fields` (profiles, background terms, derivatives)."""
+        """Result of `_products` for all `fields` (profiles, background terms, derivatives)."""
         return _products(self.fields)
 
     @cached_property
     def pairs_at_rest(self) -> tuple[NDArray[np.intp], Array]:
-        """Products of each pair of profiles and background terms, enough for a small shift."""
+        """Result of `_products` for profiles and background terms only, for small shifts."""
         return _products(self.fields[:, : self.n_terms]) if len(self.d_shift) else self.pairs
 
     @cached_property
@@ -283,7 +283,7 @@ class RowFitter:
         return np.stack(sums, axis=-1) / np.where(self.light > 0, self.light, 1.0)[..., np.newaxis]
 
     def rows(self, source: int) -> NDArray[np.intp]:
-        """Return the row numbers in the cutout in which a source (an index) is on the image."""
+        """Return the rows of the cutout in which the source with this index is on the image."""
         known = np.isfinite(self.cutout.wavelength)
         return np.flatnonzero((self.light[source] > _ON_IMAGE) & known)
 
@@ -327,7 +327,10 @@ class RowFitter:
         return (out, shifts, (*where,)) if image.is_stack else (out, None, (*where[1:],))
 
     def _fit(self, i: int, out: dict[str, Array]) -> tuple[float, PixelIndex]:
-        """Fit integration `i`, store the results in `out`, and return shift and rejected pixels."""
+        """Fit integration `i`, store the results in `out`, and return shift and rejected pixels.
+
+        The entries of `out` and the shift are described in `run`.
+        """
         data, good, variances = self.cutout.read(i, self.columns)
         # The sums over columns of all products of fields are computed once. All further steps need
         # only small matrices for each row.

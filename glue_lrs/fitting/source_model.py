@@ -2,12 +2,13 @@
 
 The model is
 
-    data(r, c) = sum_s F_s(r) P(c - t_s(r)) + b0(r) + b1(r) c,
+    data(r, c) = sum_s F_s(r) P(c - t_s(r)) + b0(r) + b1(r) x(c),
 
-where r is the row, c the column and s the index of a source. The fluxes F and the background terms
-b0 and b1 are fitted independently in every row. The traces t and the profile P, which is integrated
-over the pixels (`glue_lrs.profiles.diffraction`), are given. `glue_lrs.fitting.engine` fits t and P
-with the derivatives that are computed here.
+where r is the row, c the column, x the column scaled to the range from -1 to 1
+(`SlitCutout.across`), and s the index of a source. The fluxes F and the background terms b0 and b1
+are fitted independently in every row. The traces t and the profile P, which is integrated over the
+pixels (`glue_lrs.profiles.diffraction`), are given. `glue_lrs.fitting.engine` fits t and P with the
+derivatives that are computed here.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ _SPIKE, _SPIKE_FRACTION, _SPIKE_ROWS = (
 )
 
 #: Outlier rejection before the first fit: largest accepted difference between a pixel and the
-#: running median over half of the rows, in units of the largest value of this median there. The
-#: continuum of a source varies less along so many rows; emission lines may be brighter.
+#: running median over half of the rows, in units of the largest value of this median within that
+#: window. The continuum of a source varies less along so many rows; emission lines may be brighter.
 _GROUP = 10.0
 
 #: Outlier rejection: window length in rows of the running median of the residuals. Over this number
@@ -147,8 +148,8 @@ class SourceModel:
     good : ndarray of bool
         Mask of the pixels that are used in the fit, without outliers, shape (row, column).
     groups : ndarray of bool
-        Mask of the pixels that are rejected because they exceed a large part of their column, same
-        shape.
+        Mask of the pixels that are rejected because they differ from half of the rows of their
+        column (see `_GROUP`), same shape.
     variance : ndarray
         Smooth variance of each pixel, shape (row, column).
     """
@@ -167,7 +168,7 @@ class SourceModel:
         allowed = _SPIKE * np.sqrt(self.variance) + _SPIKE_FRACTION * np.abs(middle)
         with np.errstate(invalid="ignore"):
             self.good &= ~(np.abs(slit.data - middle) > allowed)
-        # Groups of bad pixels that are longer than half of the first window.
+        # Reject groups of bad pixels that are longer than half of the window of the first median.
         length = slit.rows.size // 2
         middle = np.nan_to_num(running_median(slit.data, slit.good, length))
         largest = maximum_filter1d(np.abs(middle), max(length, 1), axis=0)
@@ -244,7 +245,7 @@ class SourceModel:
         use = self.good.astype(float)
         length = min(_GAIN_ROWS, slit.rows.size)
 
-        def run(values: Array) -> Array:  # has different rounding errors than `running_sum`
+        def run(values: Array) -> Array:  # its rounding errors differ from those of `running_sum`
             kernel = np.ones(length)
             return np.convolve((use * values).sum(axis=1), kernel, mode="same")
 

@@ -94,7 +94,8 @@ def search_residuals(model: SourceModel, max_sources: int) -> engine.SlitFit:
     while fit.parameters.shift.size < max_sources:
         found = _strongest(model, fit)
         if found is None and fit.parameters.shift.size == 0 and model.groups.any():
-            # The groups may be emission lines of a source without a continuum.
+            # The groups of pixels that were rejected may be emission lines of a source without a
+            # continuum.
             model.good |= model.groups
             model.groups = np.zeros_like(model.groups)
             found = _strongest(model, fit)
@@ -176,7 +177,7 @@ def _starts(
 
 
 def _with_sources(parameters: engine.SmoothParameters, shift: Array) -> engine.SmoothParameters:
-    """Return the parameters with sources at the columns `shift` and with the expected width."""
+    """Return a copy of parameters with sources at the columns `shift` and the expected width."""
     return replace(parameters, shift=shift, width=np.zeros(WIDTH_KNOTS))
 
 
@@ -185,7 +186,7 @@ def _strongest(model: SourceModel, fit: engine.SlitFit) -> float | None:
 
     The column is the column in the reference row. The significance at each column is the largest of
     six signal-to-noise ratios. They assume a flux that is the same in all rows, a flux proportional
-    to the spectrum of the first source, or a flux that is the same in all rows of one quarter.
+    to the spectrum of the first source, or a flux that is the same within a quarter of the rows.
     """
     slit, linear, parameters = model.slit, fit.linear, fit.parameters
     weight = model.weight
@@ -355,7 +356,7 @@ def _noise_power(model: SourceModel, fit: engine.SlitFit) -> float:
 
 
 def _quarters(slit: SlitCutout) -> Array:
-    """Return the index, from 0 to 3, of the quarter of the slit to which each row belongs."""
+    """Return the index, from 0 to 3, of the quarter of all rows to which each row belongs."""
     return np.minimum(np.arange(slit.rows.size) * 4 // slit.rows.size, 3)
 
 

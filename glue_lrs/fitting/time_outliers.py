@@ -46,17 +46,18 @@ _GROUP = 64
 #: Number of rows in a band, within which the relative change of the flux must be constant.
 _BAND = 24
 
-#: Deviation in standard deviations from which a pixel gets less weight (Huber), and beyond which it
-#: gets none (Tukey's biweight; the usual value for 95% efficiency is 4.7).
+#: Deviation in standard deviations above which a pixel gets less weight in the first fits (Huber),
+#: and above which it gets none in the last (Tukey's biweight; 4.7 is usual, for 95% efficiency).
 _HUBER, _TUKEY = 1.5, 6.0
 
 #: Number of fits with each of the two weights, after which the fits have converged.
 _FITS = 3
 
-#: Deviation in standard deviations above which a fit is repeated with weights.
+#: Largest deviation of a pixel in standard deviations above which a fit is repeated with weights.
 _OUTLYING = 4.5
 
-#: Number of pixels from which a standard deviation is estimated, to 6%, and its smallest value.
+#: Smallest number of pixels of a band from which a standard deviation is estimated, to 8% or
+#: better, and lower limit of this standard deviation.
 _SAMPLE, _SMALLEST = 200, 1e-3
 
 #: Number of integrations from which a typical error is computed.
@@ -113,8 +114,8 @@ class TimeOutliers:
         return image.derived(**planes, dq=PatchedPlane(dq, places, cleared))
 
 
-#: Results of `find_time_outliers` and `without_time_outliers` for images that exist, and the
-#: outliers that were removed from images.
+#: Caches whose entries last as long as the image: results of `find_time_outliers`, results of
+#: `without_time_outliers`, and the outliers that were removed from an image.
 _FOUND: WeakKeyDictionary[SlitImage, TimeOutliers] = WeakKeyDictionary()
 _WITHOUT: WeakKeyDictionary[SlitImage, dict[str, SlitImage]] = WeakKeyDictionary()
 _REMOVED: WeakKeyDictionary[SlitImage, TimeOutliers] = WeakKeyDictionary()
@@ -123,8 +124,8 @@ _REMOVED: WeakKeyDictionary[SlitImage, TimeOutliers] = WeakKeyDictionary()
 def without_time_outliers(image: SlitImage, how: Literal["lost", "replace"]) -> SlitImage:
     """Return a stack without outliers along time.
 
-    `SlitImage.changed` does not list this, because it follows from the parameters of the
-    extraction. The new stack is kept as long as the image exists.
+    `SlitImage.changed` does not list this change, because it follows from the parameters of the
+    extraction. The new stack is cached as long as the image exists.
 
     Parameters
     ----------
@@ -150,7 +151,7 @@ def removed_time_outliers(image: SlitImage) -> TimeOutliers | None:
 
 
 def find_time_outliers(image: SlitImage) -> TimeOutliers:
-    """Find outliers along time. The result is kept as long as the image exists.
+    """Find outliers along time. The result is cached as long as the image exists.
 
     Parameters
     ----------
@@ -177,14 +178,18 @@ def find_time_outliers(image: SlitImage) -> TimeOutliers:
 
 
 def _search(image: SlitImage, where: tuple[slice, slice, slice]) -> tuple[Any, Any, Any, Any]:
-    """Search a group of integrations, and return the arguments of `TimeOutliers`."""
+    """Search the group of integrations `where`.
+
+    The result contains the attributes of `TimeOutliers` for the group: outliers, their values, lost
+    pixels, their values.
+    """
     data = np.asarray(image.data[where], dtype=np.float32)
     good = ~lost_pixels(image, where)
     middle = masked_median(data, good)
     known = np.isfinite(middle)
     sigma = _typical_error(image, where, data, good, middle)
     expected, pull = _deviations(data, good & known, middle, sigma)
-    # The noise of a brighter source is larger, and the noise of the median is multiplied with it.
+    # A brighter source has larger noise, and the noise of the median is scaled with the source.
     bright = np.divide(expected, middle, where=middle > _THRESHOLD * sigma, out=np.ones_like(data))
     of_median = (bright - 1.0) ** 2 * median_variance(np.array(len(data)))
     pull /= np.sqrt(np.maximum(bright, 1.0) + of_median)
@@ -222,7 +227,7 @@ def _typical_error(
 def _typical(
     plane: NDArray[Any], where: tuple[slice, ...], at: NDArray[np.intp], good: Mask
 ) -> Array:
-    """Return the median over the good integrations of a plane at the places `at` of a group."""
+    """Return the median of a plane over the good integrations of a group, at the places `at`."""
     pixels, which = np.unique(at[1:], axis=1, return_inverse=True)
     lines = np.asarray(plane[where])[:, pixels[0], pixels[1]].astype(float)
     return masked_median(lines, good[:, pixels[0], pixels[1]])[which.ravel()]
@@ -231,7 +236,7 @@ def _typical(
 def _deviations(
     data: NDArray[np.float32], good: Mask, middle: Array, sigma: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Fit each integration of a group.
+    """Fit the images of `_terms` to the difference of each integration from the median.
 
     Parameters
     ----------
@@ -267,7 +272,7 @@ def _deviations(
 
 
 def _terms(middle: Array) -> NDArray[np.float32]:
-    """Return the images whose multiples an integration may differ by, shape (4, row, column)."""
+    """Return the four images of the model (see the module), shape (4, row, column)."""
     columns = np.arange(middle.shape[1], dtype=float)
     filled = np.array(middle)
     for row in filled:
@@ -317,7 +322,10 @@ def _robust_fit(
 
 
 def _spread(distance: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the robust standard deviation of each row, from a sample of its absolute values."""
+    """Return a robust standard deviation of each integration, shape (integration, 1).
+
+    It is estimated from a sample of the absolute deviations of its pixels.
+    """
     sample = distance[:, :: max(distance.shape[1] // _SAMPLE, 1)]
     spread = _SIGMA_PER_MAD * np.median(sample, axis=1, keepdims=True)
     return np.asarray(np.maximum(spread, _SMALLEST), dtype=np.float32)

@@ -29,8 +29,8 @@ _SIGNIFICANT = 6.0
 def count_passed(value: float, limits: Sequence[float]) -> int:
     """Return the number of limits that a value exceeds.
 
-    It is the order of the polynomial for a signal-to-noise ratio, if the limits are those above
-    which the polynomial has an additional term.
+    For a signal-to-noise ratio and the limits `TRACE_SNR`, this is the order of the trace
+    polynomial.
     """
     return sum(value > limit for limit in limits)
 

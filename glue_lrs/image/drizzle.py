@@ -5,13 +5,13 @@ mean of the pixels of the input that overlap with it. If one of these is bad, th
 output is the mean of the others: a finite value without a flag, which belongs to a neighbouring
 column. Only the sum of the weights (WHT) shows that a part is missing.
 
-The weights are those of the card RESWHT: the exposure time (``"exptime"``), which is the same in
-all pixels, or the inverse of the variance of the read noise (``"ivm"``), which varies along the
-slit. The product of WHT and VAR_RNOISE is then the fraction of the pixel that was overlapped by
-good pixels, except for a few per cent where the weights vary steeply. The fraction that is missing
-follows from a comparison with the neighbouring columns of the same row, of which most are not
-affected. Rows with small weights at the ends of the image, and different numbers of exposures along
-the slit, are therefore of no consequence, and columns that are bad in all rows are found.
+The header card RESWHT says which weights were used: the exposure time (``"exptime"``), which is the
+same in all pixels, or the inverse of the variance of the read noise (``"ivm"``), which varies along
+the slit. In the second case, the product of WHT and VAR_RNOISE is the fraction of the pixel that
+was overlapped by good pixels, except for a few per cent where the weights vary steeply. The missing
+fraction follows from a comparison with the neighbouring columns of the same row, of which most are
+not affected. Rows with small weights at the ends of the image, and different numbers of exposures
+along the slit, are therefore of no consequence, and columns that are bad in all rows are found.
 
 A bad pixel is shared by two columns, whose missing fractions add up to 1. In the mean of N
 exposures, one of which has the bad pixel, they add up to 1 / N. The other exposures have a value
@@ -41,19 +41,21 @@ if TYPE_CHECKING:
 #: Number of columns with whose median a pixel is compared. Up to three of them may be missing.
 _COLUMNS = 7
 
-#: Missing fraction of two neighbouring columns above which drizzle filled in their pixels. It is 1
-#: if all exposures are bad there, and 1/2 if one of two is good. Steep weights give up to 0.4.
+#: Sum of the missing fractions of two neighbouring pixels above which drizzle filled them in. It is
+#: 1 if all exposures are bad there, and 1/2 if one of two is good. Without any bad pixel, weights
+#: that vary steeply give up to 0.4.
 _FILLED = 0.75
 
 #: Missing fraction of a pixel beside a bad one below which its value is kept: the error is at most
-#: this fraction of the difference from the next column. Weights that vary give up to 0.02.
+#: this fraction of the difference from the next column. Without any bad pixel, weights that vary
+#: give up to 0.02.
 _KEPT = 0.03
 
 
 def filled_fraction(image: SlitImage) -> Array | None:
     """Return the fraction of each pixel that drizzle filled in from its neighbours.
 
-    The result is kept as long as the image exists.
+    The result is cached as long as the image exists.
 
     Parameters
     ----------
@@ -65,8 +67,8 @@ def filled_fraction(image: SlitImage) -> Array | None:
     ndarray or None
         Fraction, shape (row, column). It is 0 in lost pixels, in pixels in which less than 3% is
         missing, and where a part of the combined exposures is good. None if this is not known,
-        because the image was not resampled, or has no WHT, or has weights that are the inverse of
-        the variance of the read noise without this variance.
+        because the image was not resampled, or has no WHT, or has no VAR_RNOISE although its
+        weights are the inverse of this variance.
     """
     if image not in _FRACTIONS:
         _FRACTIONS[image] = _filled(image)
@@ -74,9 +76,9 @@ def filled_fraction(image: SlitImage) -> Array | None:
 
 
 def keep_filled_fraction(image: SlitImage, derived: SlitImage) -> None:
-    """Assign the result of `filled_fraction` to an image with other variances.
+    """Assign the `filled_fraction` of an image to a derived image with other variances.
 
-    Its weights are not the inverse of its variances any more.
+    It could not be computed for the derived image, whose weights do not match its variances.
 
     Parameters
     ----------
@@ -89,8 +91,8 @@ def keep_filled_fraction(image: SlitImage, derived: SlitImage) -> None:
 def without_filled_pixels(image: SlitImage) -> SlitImage:
     """Return an image in which the pixels that drizzle filled in are lost pixels.
 
-    They have DQ bit 0 (DO_NOT_USE). `SlitImage.changed` does not list this, because it follows from
-    the parameters of the extraction. The new image is kept.
+    They have DQ bit 0 (DO_NOT_USE). `SlitImage.changed` does not list this change, because it
+    follows from the parameters of the extraction. The new image is cached.
 
     Parameters
     ----------
@@ -107,13 +109,13 @@ def without_filled_pixels(image: SlitImage) -> SlitImage:
     return _WITHOUT[image]
 
 
-#: Results of `filled_fraction` and `without_filled_pixels` for images that exist.
+#: Results of `filled_fraction` and `without_filled_pixels`, cached as long as the image exists.
 _FRACTIONS: WeakKeyDictionary[SlitImage, Array | None] = WeakKeyDictionary()
 _WITHOUT: WeakKeyDictionary[SlitImage, SlitImage] = WeakKeyDictionary()
 
 
 def _filled(image: SlitImage) -> Array | None:
-    """Return the result of `filled_fraction`."""
+    """Compute the result of `filled_fraction`, which caches it."""
     missing = _missing_fraction(image)
     if missing is None:
         return None
@@ -136,8 +138,8 @@ def _missing_fraction(image: SlitImage) -> Array | None:
             planes.append(np.where(weight == 0, 0.0, weight * read))
     elif str(LazyHeader.view(image.header).get("RESWHT")).startswith("ivm"):
         return None
-    # The plane in which the weights of the input pixels cancel is that with the least structure.
-    # It is recognised without RESWHT, which not all files have.
+    # The weights of the input pixels cancel in WHT or in WHT times VAR_RNOISE. The plane in which
+    # they do has the least structure. RESWHT, which would name it, is missing in some files.
     return min(map(_deficit, planes), key=lambda deficit: float(np.abs(deficit).sum()))
 
 

@@ -1,4 +1,4 @@
-"""Plane of an image in which single values are replaced when it is read."""
+"""Plane of an image, such as its data or errors, in which single values are replaced on reading."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _span(part: Any, number: int) -> slice:
 
 
 def _within(part: Any) -> Any:
-    """Return an index relative to the range that contains what it selects."""
+    """Return an index of the same values relative to the start of their range (see `_span`)."""
     if isinstance(part, slice) and (part.step or 1) > 0:
         return slice(None, None, part.step)
     if isinstance(part, int | np.integer):

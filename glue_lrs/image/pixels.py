@@ -142,7 +142,7 @@ def lost_share(image: SlitImage) -> Array:
 
 
 def beyond_data(image: SlitImage, rows: NDArray[np.intp]) -> Mask:
-    """Return the mask of the pixels beyond the first or last pixel of their row with a value.
+    """Return the mask of the pixels before the first or after the last pixel of a row with a value.
 
     Of a stack, the first integration is examined. In rows without any value, the mask is False.
     """

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     ImageSource: TypeAlias = "SlitImage | Spectrum | str | PathLike[str]"
 
 
-#: Parameters of `SlitImage` that affect a spectrum, apart from the headers, which are copied.
+#: Parameters of `SlitImage` that affect a spectrum. The headers are not included, because they are
+#: copied and could not be compared by identity.
 _CONTENT = (
     "data", "wavelength", *DATA_PLANES, "unit", "exp_type", "calibrated", "pixel_area",
     "source_type", "subarray", "name", "spectral_order", "source_ra", "source_dec", "times",
@@ -247,7 +248,7 @@ class SlitImage:
     def as_source_type(self, source_type: str | None) -> SlitImage:
         """Return the image with another SRCTYPE.
 
-        The new image is kept, so that its WCS is not loaded at each call. `changed` does not list
+        The new image is cached, so that its WCS is not loaded at each call. `changed` does not list
         `source_type`, because the parameters of the extraction contain it.
 
         Parameters
@@ -265,9 +266,9 @@ class SlitImage:
         return self._by_source_type[source_type]
 
     def derived(self, **values: Any) -> SlitImage:
-        """Return an image with other values, which follow from parameters of an extraction.
+        """Return a copy with other values, which follow from parameters of an extraction.
 
-        `changed` lists a replaced parameter only if it was changed before. The WCS is not loaded
+        `changed` lists such a parameter only if it had been changed before. The WCS is not loaded
         again.
 
         Parameters
@@ -284,11 +285,11 @@ class SlitImage:
 
     @cached_property
     def _by_source_type(self) -> dict[str, SlitImage]:
-        """Images that `as_source_type` returned."""
+        """Images that `as_source_type` has returned, by source type."""
         return {}
 
     def with_record(self) -> SlitImage:
-        """Return a copy in which `as_read` contains the current values."""
+        """Return a copy in which `as_read` contains the current values of the parameters."""
         return replace(self, as_read={name: getattr(self, name) for name in _CONTENT})
 
     @property
@@ -326,7 +327,7 @@ class SlitImage:
             warn(
                 LRSWarning(
                     f"WAVELENGTH and the WCS differ by {difference:.1f} rows, expected less than "
-                    "one: one of them is of another image",
+                    "one: one of them belongs to another image",
                     subject=self.label,
                 )
             )
@@ -340,7 +341,8 @@ class SlitImage:
         column = known[known.size // 2]
         rows = np.linspace(0, self.shape[0] - 1, 9).round()[1:-1]
         plane = np.asarray(self.wavelength[:, column], dtype=float)
-        with contextlib.suppress(Exception), np.errstate(all="ignore"):  # reported when it is used
+        # The errors of a damaged WCS are reported when it is used.
+        with contextlib.suppress(Exception), np.errstate(all="ignore"):
             found = np.asarray(wcs(np.full(rows.size, float(column)), rows)[2], dtype=float)
             difference = np.abs(found - plane[rows.astype(int)])
             difference /= np.abs(np.gradient(plane))[rows.astype(int)]
@@ -397,7 +399,8 @@ class SlitImage:
     def check_file(self) -> None:
         """Raise `ProductError` if the file of a memory-mapped image was overwritten or cut off.
 
-        The pixels would be other ones or, where the file is cut off, would end the program.
+        Its pixels would have other values or, where the file is cut off, reading them would end the
+        program.
         """
         if (
             isinstance(self.path, SourceFile)
@@ -531,7 +534,7 @@ class SlitImage:
 
 
 def _same(value: object, other: object) -> bool:
-    """Return whether two values are the same object, or equal numbers or texts."""
+    """Return whether two values are the same object, or equal numbers, texts or units."""
     plain = isinstance(value, str | float | int | u.UnitBase)
     return value is other or (plain and bool(value == other))
 

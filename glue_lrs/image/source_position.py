@@ -88,7 +88,10 @@ def nod_column(image: SlitImage) -> float | None:
 
 
 def header_column(image: SlitImage) -> float | None:
-    """Return the expected column of the source in the middle row, or None if it is unknown."""
+    """Return the expected column of the source in the middle row, or None if it is unknown.
+
+    The middle row is that of a resampled image, and otherwise that of the WCS bounding box.
+    """
     row = image.shape[0] // 2
     known = image.wavelength[row][np.isfinite(image.wavelength[row])]
     if image.kind != "s2d" or known.size == 0:
@@ -154,7 +157,7 @@ def expected_position(image: SlitImage) -> SourcePosition | str:
     backward = image.wcs.backward_transform
     column = float(backward(image.source_ra, image.source_dec, wavelength)[0])
     if not np.isfinite(column):
-        return "the WCS does not reach DITH_RA, DITH_DEC"
+        return "the WCS gives no column for DITH_RA, DITH_DEC"
     if not left <= column <= right:
         return (
             f"the WCS puts the source at column {column:.2f}, outside the bounding box "
@@ -165,9 +168,17 @@ def expected_position(image: SlitImage) -> SourcePosition | str:
 
 
 def _off_slit(image: SlitImage, column: float, row: float) -> str | None:
-    """Return a text if the source is not in the slit, at the column that the WCS gives for it.
+    """Return the reason as text if the source is not in the slit, else None.
 
-    The inverse of the WCS drops the distance from the slit.
+    The distance must be checked, because the inverse of the WCS gives a column for a source beside
+    the slit, too.
+
+    Parameters
+    ----------
+    image : SlitImage
+        Image with a WCS and the position of the source.
+    column, row : float
+        Column that the WCS gives for the source, and row.
     """
     assert image.wcs is not None
     assert image.source_ra is not None

@@ -18,8 +18,8 @@ from glue_lrs.io.plausibility import check_factors
 
 #: Required columns of the table.
 _COLUMNS = ("subarray", "wavelength", "nelem_wl", "size", "nelem_size", "apcorr")
-#: Columns that occur only in APCORR references for other instruments or modes. The values describe
-#: these instruments or modes in messages.
+#: Columns that occur only in APCORR references for other instruments or modes, by lower-case name.
+#: The values describe these instruments or modes in messages.
 _OTHER_MODES = {
     "pixphase": "NIRSpec",
     "grating": "NIRSpec",
@@ -178,7 +178,7 @@ def _table_data(tables: Sequence[ApertureCorrection]) -> NDArray[np.void]:
     number = max(table.wavelength.size for table in tables)
     widest = max(table.size.size for table in tables)
     if max(number, widest) > np.iinfo(np.int16).max:
-        raise CorrectionError("the table has more than 32767 rows or columns")
+        raise CorrectionError("has more than 32767 wavelengths or sizes, the limit of the format")
     dtype = [
         ("subarray", "S17"),
         ("wavelength", "f4", (number,)),

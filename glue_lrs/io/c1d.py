@@ -146,7 +146,7 @@ def write_c1d(
 
 
 def _tree(combination: Combination) -> dict[str, Any]:
-    """Make the ASDF tree with the WCS, as in the pipeline's files, and the provenance."""
+    """Make the ASDF tree with the WCS, as in the pipeline's files, and with the provenance."""
     header = combination.header
     ra, dec = (float(header.get(card) or 0.0) for card in ("TARG_RA", "TARG_DEC"))
     tree: dict[str, Any] = {"meta": {"wcs": tables.spectral_wcs(ra, dec, combination.wavelength)}}

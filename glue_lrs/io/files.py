@@ -227,7 +227,7 @@ def opened(
 
 @contextlib.contextmanager
 def reading(part: str = "", error: type[LRSError] = ProductError) -> Iterator[None]:
-    """Convert any error in a block to an `error` of one line, and drop warnings of other packages.
+    """Convert any exception in a block to an `error` of one line; drop other packages' warnings.
 
     The content of a file may make astropy, asdf, gwcs and numpy raise errors and issue warnings of
     any type. Errors and warnings of this package are passed on unchanged.

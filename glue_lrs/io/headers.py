@@ -10,7 +10,7 @@ from astropy.io import fits
 
 from glue_lrs.errors import LRSError, ProductError, listed, quoted
 
-#: BUNIT of images. The keys state whether the image is photometrically calibrated.
+#: BUNIT of images, by whether the image is photometrically calibrated.
 BUNIT = {True: "MJy/sr", False: "DN/s"}
 
 #: Pattern of the cards that describe the structure of a file or table. They must not be copied to

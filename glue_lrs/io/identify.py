@@ -35,8 +35,7 @@ SPECTRUM_KINDS = {
 #: Reference files in FITS format, by the extension that each must have.
 _REFERENCE_KINDS = {"APCORR": "apcorr", "PSF": "psf"}
 
-#: Lists of the HDUs of a file, with the names of the HDUs as keys. Several HDUs may have the same
-#: name.
+#: Type of the HDUs of a file, grouped by name, because several HDUs may have the same name.
 HDULookup = dict[str, list[fits.PrimaryHDU | fits.ImageHDU | fits.BinTableHDU]]
 
 
@@ -80,10 +79,11 @@ def identify_file(path: str | os.PathLike[str]) -> str:
     Raises
     ------
     ProductError
-        If the file is neither, or cannot be read.
+        If the file is of none of these kinds, or cannot be read.
     """
     name = os.path.expanduser(os.fspath(path))
-    with contextlib.suppress(OSError, ValueError), open(name, "rb") as file:  # `opened` raises
+    # A file that cannot be opened is reported by `opened` below.
+    with contextlib.suppress(OSError, ValueError), open(name, "rb") as file:
         if file.read(_START).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
             return "extract1d"
     if name.lower().endswith(".json"):  # empty or damaged: its reader gives the reason
@@ -121,7 +121,7 @@ def is_lrs_product(source: Source, kinds: Iterable[str]) -> bool:
             if not isinstance(source, fits.HDUList):
                 stack.callback(source.seek, source.tell())
                 source.seek(0)
-                _check_mode(primary_header(source))  # before the other headers, which takes time
+                _check_mode(primary_header(source))  # first: reading the other headers takes time
             with opened(source) as (hdulist, _):
                 return identify_kind(hdu_by_name(hdulist)) in kinds
     except Exception:  # not a product of MIRI LRS
@@ -168,7 +168,7 @@ def identify_kind(hdus: HDULookup) -> str:
 
 
 def _is_rate(hdus: HDULookup, primary: fits.Header) -> bool:
-    """Return whether the pipeline has not yet assigned wavelengths, as in a rate file."""
+    """Return whether the pipeline has not yet assigned wavelengths to a file, such as a rate."""
     done = ("S_WCS", "S_PHOTOM")
     if "WAVELENGTH" in hdus or any(str(primary.get(k)).upper() == "COMPLETE" for k in done):
         return False

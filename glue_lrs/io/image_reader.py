@@ -60,8 +60,8 @@ def read_image(path: Source) -> SlitImage:
     LRSWarning
         If BUNIT contradicts S_PHOTOM (S_PHOTOM is used), if SRCTYPE is not a value that the
         pipeline writes (it is ignored), if variances are missing (errors are 0 or too small) or DQ
-        is missing, if INT_TIMES lacks rows or columns (these times are NaN), or if values are such
-        as no image has.
+        is missing, if INT_TIMES lacks rows or columns (these times are NaN), or if values are not
+        plausible for an image of LRS.
     """
     notes: list[LRSWarning] = []
     with opened(path) as (hdulist, label):
@@ -169,7 +169,7 @@ def _check_planes(image: SlitImage, primary: fits.Header, notes: list[LRSWarning
 def _plane(hdus: HDULookup, name: str) -> NDArray[Any] | None:
     """Return the array of an image extension, or None if the extension is missing or empty.
 
-    The array is memory-mapped if the file is, except for arrays that are stored scaled (BZERO).
+    The array is memory-mapped if the file is, unless it is stored as scaled integers (BZERO).
     """
     if name not in hdus:
         return None

@@ -81,7 +81,7 @@ def open(path: str | os.PathLike[str], **options: Any) -> Content:
     Raises
     ------
     LRSError
-        If the file is none of these, is damaged, or does not have one of the options.
+        If the file is none of these or is damaged, or if files of its kind have no such option.
 
     Examples
     --------

@@ -1,6 +1,7 @@
 """Checks for values that no spectrum or image of LRS has, when files are read.
 
-Values with which no right result is possible are refused, and all others are reported.
+Values with which no correct result is possible are refused by an exception. Other implausible
+values are reported by warnings.
 """
 
 from __future__ import annotations
@@ -13,18 +14,18 @@ from numpy.typing import NDArray
 
 from glue_lrs.errors import CorrectionError, LRSWarning, ProductError, ProfileError
 
-#: Limits in micron beyond which wavelengths are in another unit.
+#: Limits in micron beyond which wavelengths must be in another unit.
 _MICRON = (0.1, 1e3)
 #: Range of LRS in micron.
 _LRS = (3.0, 15.0)
-#: Largest plausible value in Jy, MJy/sr or DN/s, and in their squares: LRS saturates at a few Jy,
-#: 1e6 MJy/sr and 1e5 DN/s. Values with swapped bytes reach 1e38.
+#: Largest plausible value in Jy, MJy/sr or DN/s, or for variances in the squares of these units:
+#: LRS saturates at a few Jy, 1e6 MJy/sr and 1e5 DN/s. Values with swapped bytes reach 1e38.
 _LARGEST = 1e12
-#: Limit of aperture corrections (0.1% of the flux in the aperture), and the range of those for
-#: apertures of a pixel or more, with a margin of 1% for noise in their derivation.
+#: Upper limit of aperture corrections (only 0.1% of the flux is in the aperture), and their range
+#: for apertures of a pixel or more, with a margin of 1% for noise in their derivation.
 _LARGEST_FACTOR, _USUAL_FACTORS = 1e3, (0.99, 20.0)
-#: Distances in pixels from the source: one within which any profile of LRS, whose FWHM is 3 to 5
-#: pixels, has most of its flux, and one within which it has at most a third.
+#: Distances in pixels from the source: one within which any profile of LRS, whose FWHM is 2.3 to 4
+#: pixels, has most of its flux, and one within which it has at most 40%.
 _PROFILE_REACH, _NARROWEST = 3.0, 0.5
 
 
@@ -38,7 +39,7 @@ def check_wavelength(wavelength: NDArray[Any], name: str, along: str) -> list[LR
     name : str
         Name of the plane or column for messages.
     along : str
-        What the index counts, for messages, such as "rows".
+        Noun for the elements of `wavelength` in messages, such as "rows".
 
     Returns
     -------
@@ -88,7 +89,7 @@ def check_wavelength(wavelength: NDArray[Any], name: str, along: str) -> list[LR
 
 
 def check_plane(values: NDArray[Any], name: str) -> list[LRSWarning]:
-    """Return warnings about some values of a plane: implausibly large ones, negative variances.
+    """Return a warning if values of a plane are too large, or errors or variances are negative.
 
     Parameters
     ----------
@@ -159,7 +160,7 @@ def check_factors(factor: NDArray[np.float64]) -> list[LRSWarning]:
     Raises
     ------
     CorrectionError
-        If a factor is not positive, or not that of an aperture with a part of the flux.
+        If a factor is not positive, or so large that the aperture would contain hardly any flux.
     """
     low, high = float(factor.min()), float(factor.max())
     if not 0 < low <= high < _LARGEST_FACTOR:

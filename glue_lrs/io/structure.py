@@ -1,7 +1,7 @@
 """Check of the structure of FITS files before astropy reads them.
 
 astropy trusts the sizes in headers: a negative or huge size makes it hang or allocate all memory.
-It parses cards when they are accessed, so that a damaged card raises an error anywhere.
+It parses a card only when the card is accessed, so that a damaged card may raise an error anywhere.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from glue_lrs.errors import LRSError, LRSWarning, quoted
 _BLOCK, _CARD, _LARGEST_NUMBER = 2880, 80, 999
 #: Largest header in blocks. Headers of the pipeline have about 30.
 _LONGEST_HEADER = 2000
-#: Compressed files may always expand to this size in bytes (an s2d has 2 MB).
+#: Size in bytes to which any compressed file may expand (an s2d has 2 MB).
 _EXPANSION = 1 << 28
-#: Factor by which a compressed file may expand beyond `_EXPANSION`. Images with noise expand by
-#: less than 10, zeros compressed with gzip by 1000.
+#: Factor by which a compressed file may expand if the result is larger than `_EXPANSION`. Images
+#: with noise expand by less than 10, zeros compressed with gzip by 1000.
 _EXPANSION_FACTOR = 50
+#: Number of bytes that are decompressed at a time.
 _PIECE = 1 << 22
 
 #: Functions that open a compressed file, and the first bytes of such files.
@@ -46,7 +47,8 @@ _TFORM = re.compile(rf"(\d*)([{''.join(_WIDTHS)}]).*")
 _SIZE_CARD = re.compile(
     rb"(BITPIX|NAXIS\d*|PCOUNT|GCOUNT|TFIELDS|TFORM\d+|ZBITPIX|ZNAXIS\d*) *= *('[^']*'|[^ /]*)"
 )
-#: Card that astropy parses without an error or a warning. Possessive quantifiers keep it linear.
+#: Pattern of cards that astropy parses without an error or a warning. Because of the possessive
+#: quantifiers, the time for matching is proportional to the length.
 _VALID_CARD = re.compile(
     rb"(?:COMMENT|HISTORY|CONTINUE| {8})[ -~]*+"
     rb"|(?:[A-Z0-9_-]++ *+(?<=.{8})|HIERARCH [A-Za-z0-9_. -]++)= *+"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from glue_lrs._utils.typing import Bools, Floats
     from glue_lrs.spectra.extraction import Extraction
 
-#: Formats that are written, which are also the suffixes, and their names in astropy.
+#: Formats that are written, named like the suffixes of the files, and their names in astropy.
 FORMATS = {"ecsv": "ascii.ecsv", "csv": "ascii.csv", "txt": "ascii.commented_header"}
 
 #: Suffixes of text files with spectra.
@@ -186,7 +186,13 @@ def _read_table(path: str) -> Table:
 
 
 def _find_columns(table: Table) -> dict[str, str]:
-    """Return the names of the columns with the contents that are the keys of `_NAMES`."""
+    """Return the name of the column in the table for each key of `_NAMES` that is found.
+
+    Raises
+    ------
+    ProductError
+        If there is no column for the wavelength or the flux.
+    """
     found = {}
     for content, known in _NAMES.items():
         plain = {re.sub(r"[\W_]", "", _UNIT.sub("", name).lower()): name for name in table.colnames}
@@ -207,7 +213,7 @@ def _quantity(
     wanted: u.UnitBase | None = None,
     equivalencies: Sequence[Any] = (),
 ) -> u.Quantity:
-    """Return a column in the wanted unit, by default in its own; masked values become NaN.
+    """Return a column in the unit `wanted`, or if this is None, in its own. Masked values are NaN.
 
     Its own unit is the one that the file format gives, else the one in the column name, else
     `default`.
@@ -221,7 +227,7 @@ def _quantity(
             hint=Hint.to("{} sets it", "units"),
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about several slashes
+        warnings.simplefilter("ignore")  # about units with several slashes
         parsed = u.Unit(unit, parse_strict="silent")
     if isinstance(parsed, u.UnrecognizedUnit):
         raise ProductError(
@@ -257,7 +263,7 @@ def _stacked(values: u.Quantity, count: int) -> u.Quantity:
 def _extraction(
     wave: u.Quantity, flux: u.Quantity, error: u.Quantity | None, bad: Bools
 ) -> Extraction:
-    """Make an extraction of the rows with a wavelength, in micron and Jy."""
+    """Make an extraction, in micron and Jy, from the values that have a wavelength."""
     order = np.argsort(wave)
     order = order[np.isfinite(wave[order])]
     if order.size < 2 or (np.diff(wave[order]) == 0).any():

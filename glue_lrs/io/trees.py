@@ -17,9 +17,9 @@ from glue_lrs.errors import ProductError
 from glue_lrs.io.structure import check_expansion
 
 #: Largest number of nodes of a tree, if each alias counts as a copy. Trees of the pipeline have
-#: less than 10,000.
+#: fewer than 10,000.
 _MOST_NODES = 1_000_000
-#: Largest depth of a tree. Trees of the pipeline have less than 30 levels.
+#: Largest depth of a tree. Trees of the pipeline have fewer than 30 levels.
 _DEEPEST = 200
 #: Largest number of elements of an array. A WCS holds no array larger than an image, 1e6 pixels.
 _MOST_ELEMENTS = 100_000_000
@@ -61,18 +61,21 @@ def check_tree(raw: bytes, part: str) -> Any:
 
 
 def _count(node: Any, known: dict[int, int], depth: int) -> int:
-    """Return the number of nodes of a tree, in which each alias counts as a copy."""
+    """Return the number of nodes of a tree, in which each alias counts as a copy.
+
+    `known` contains the numbers for nodes that were already counted, by their ids.
+    """
     if not isinstance(node, dict | list):
         return 1
     if id(node) in known:
         return known[id(node)]
     if depth > _DEEPEST:
         raise ValueError(f"it is nested in more than {_DEEPEST} levels")
-    known[id(node)] = 1  # within a cycle
+    known[id(node)] = 1  # number that is used if the node occurs again within itself
     if isinstance(node, dict) and isinstance(shape := node.get("shape"), list):
         number = math.prod(int(n) for n in shape if str(n).isdecimal())
         if number > _MOST_ELEMENTS:
-            raise ValueError(f"an array has {number:.3g} elements, expected less")
+            raise ValueError(f"an array has {number:.3g} elements, expected fewer")
     children = node.values() if isinstance(node, dict) else node
     known[id(node)] = 1 + sum(_count(child, known, depth + 1) for child in children)
     return known[id(node)]

@@ -46,7 +46,7 @@ def read_x1d(source: Source) -> list[Extraction]:
     Parameters
     ----------
     source : str, path-like, file object or `~astropy.io.fits.HDUList`
-        A MIRI LRS file, written by the pipeline (1.3 or later) or this package. Columns in other
+        A MIRI LRS file, written by any version of the pipeline or this package. Columns in other
         units than those of the pipeline are converted.
 
     Returns
@@ -68,8 +68,8 @@ def read_x1d(source: Source) -> list[Extraction]:
     Warns
     -----
     LRSWarning
-        If fluxes, errors or wavelengths have values that no spectrum has, if integrations are
-        missing between segments, or if INT_TIMES has times for some of the integrations only.
+        If fluxes, errors or wavelengths are not plausible, if integrations are missing between
+        segments, or if INT_TIMES has times for some of the integrations only.
     """
     with opened(source) as (hdulist, label):
         header = hdulist[0].header
@@ -172,14 +172,14 @@ def _difference(spectra: Sequence[Extraction]) -> str:
 
 
 def _table_names(spectra: Sequence[Extraction]) -> list[str]:
-    """Return names of the tables of a file for messages."""
+    """Return a name for each table of a file, such as "table 1 (EXTRACT1D)", for messages."""
     return [f"table {number} ({EXTENSION})" for number in range(1, len(spectra) + 1)]
 
 
 def _read_table(
     hdu: fits.BinTableHDU,
 ) -> tuple[dict[str, NDArray[Any]], dict[str, str], Table | None]:
-    """Return the columns and units, with their current names, and the times of a stack."""
+    """Return columns and units by current names, and the times of a stack, else None."""
     names = {_OLD_NAMES.get(name.upper(), name.upper()): name for name in hdu.columns.names}
     if "WAVELENGTH" not in names or "FLUX" not in names:
         found = listed(hdu.columns.names) or "none"

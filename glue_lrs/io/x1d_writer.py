@@ -68,7 +68,7 @@ def write_x1d(
 
 
 def _with_all_columns(extraction: Extraction) -> Extraction:
-    """Return an extraction with all columns; those that are added are NaN, or 0 for DQ."""
+    """Return an extraction with all 18 columns of an x1d; new ones contain NaN, or 0 for DQ."""
     shape = extraction.columns["WAVELENGTH"].shape
     empty: dict[str, NDArray[Any]] = dict.fromkeys(COLUMNS, np.full(shape, np.nan))
     empty["DQ"] = np.zeros(shape, dtype=np.uint32)

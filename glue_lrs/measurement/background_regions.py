@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 #: precision of the level in the aperture, and a background that varies along the slit adds errors.
 _COLUMNS = 12.0
 
-#: Total number of columns for which regions closer to the sources are not considered.
+#: Total number of columns in the regions that is enough. If there are fewer, regions closer to the
+#: sources are considered.
 _ENOUGH = 6.0
 
 #: Smallest width of a region in columns.
@@ -38,13 +39,13 @@ _DISTANCES = (2.5, 2.0, 1.6)
 #: Deviation in standard deviations above which a column is hot or dead.
 _UNUSUAL = 5.0
 
-#: Number of columns with whose median a column is compared.
+#: Window length in columns of the running median with which the level of a column is compared.
 _NEIGHBOURS = 9
 
 #: Ratio of a standard deviation to the median absolute deviation of a normal distribution.
 _SIGMA_PER_MAD = 1.4826
 
-#: Number of integrations of a stack from which its hot columns are found.
+#: Approximate number of integrations of a stack in which hot columns are searched for.
 _INTEGRATIONS = 16
 
 
@@ -65,8 +66,8 @@ def place_background(image: SlitImage, operator: Extract1D) -> Background:
     Returns
     -------
     Background
-        Background for this operator. If the operator moves the aperture, it moves these regions
-        to the places where they were found.
+        Background for this operator. If the operator moves the regions with the aperture, their
+        edges are those before this shift.
 
     Raises
     ------
@@ -150,7 +151,10 @@ def unusual_columns(image: SlitImage, aperture: slice) -> Mask:
 def _without(
     clear: list[tuple[float, float]], aperture: tuple[float, float], bad: Mask
 ) -> list[tuple[float, float]]:
-    """Return the parts of ranges outside the aperture and the bad columns."""
+    """Return the parts of the ranges `clear` that are outside the aperture and the bad columns.
+
+    Parts that are narrower than `_NARROWEST` are left out.
+    """
     excluded = [aperture, *((c - 0.5, c + 0.5) for c in np.flatnonzero(bad))]
     parts = clear
     for left, right in sorted(excluded):
@@ -164,7 +168,7 @@ def _without(
 
 
 def _nearest(parts: list[tuple[float, float]], middle: float) -> Iterator[tuple[float, float]]:
-    """Yield the parts next to a column on each side, with at most `_COLUMNS` columns per side."""
+    """Yield the parts nearest to the column `middle`, with at most `_COLUMNS` columns per side."""
     left = [part for part in parts if part[1] <= middle]
     right = [part for part in parts if part[0] >= middle]
     for side in (left[::-1], right):

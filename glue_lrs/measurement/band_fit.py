@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 #: faint sources.
 _MIN_POWER = 150.0
 
-#: Standard deviation (columns) of the prior on the shift of a source from its smooth trace in a
-#: band.
+#: Standard deviation in columns of the prior on the shift of a source in a band from its trace,
+#: which is a smooth function of the row.
 _SHIFT_PRIOR = 1.0
 
 
 def assign_bands(
     model: SourceModel, fit: SlitFit, target: int, scale: float, bands: int
 ) -> NDArray[np.intp]:
-    """Assign each fitted row to a band so that the bands are similar in accuracy and size.
+    """Assign each fitted row to a band, so that the bands are similar in accuracy and size.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def assign_bands(
     target : int
         Index of the target among the sources of the fit.
     scale : float
-        Factor that multiplies all errors.
+        Factor by which all errors are increased (see `Measurement.noise_factor`).
     bands : int
         Maximum number of bands.
 

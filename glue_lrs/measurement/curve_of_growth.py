@@ -46,8 +46,8 @@ _CLEAR = 1.5
 #: has no lost pixels.
 _ENOUGH = 0.2
 
-#: Fraction of the flux in an aperture on lost pixels above which a note is given. The highest
-#: signal-to-noise ratio changes by less from width to width.
+#: Fraction of the flux in an aperture on lost pixels above which a note is given. Near its maximum,
+#: the signal-to-noise ratio changes by less from width to width, so that a larger loss may move it.
 _SHORT = 0.1
 
 
@@ -113,7 +113,7 @@ class CurveOfGrowth:
 
     @property
     def corrected(self) -> Array:
-        """Aperture-corrected flux, shape (band, width).
+        """Aperture-corrected flux in `unit`, shape (band, width).
 
         Without contamination by other sources, it does not depend on the width.
         """
@@ -160,8 +160,8 @@ def curve_of_growth(
     measurement : Measurement, optional
         Result of `measure` for this image. By default, the image is measured.
     widths : array_like, optional
-        Widths in columns, at least 1. The default widths are in steps of 0.5 from 2 to the largest
-        width that fits on the image, at most 30.
+        Widths in columns, at least 1. The default widths are in steps of 0.5 from 2 to the width
+        that reaches the farther edge of the data, but at least 4 and at most 30.
     bands : sequence of (float, float)
         Limits of the bands in micron. Bands without rows are omitted.
     background : Background, optional
@@ -195,8 +195,8 @@ def curve_of_growth(
     -----
     The same rows are used for all widths. Rows with a lost (bad) pixel in the widest uncontaminated
     aperture are excluded if enough other rows remain in the band. Otherwise all rows are used, and
-    the flux on the lost pixels is missing from flux and signal-to-noise ratio at each width. The
-    correction from the measured profile includes it.
+    the flux on the lost pixels is missing from flux and signal-to-noise ratio at each width. An
+    aperture correction from the measured profile makes up for it.
     """
     image = SlitImage.from_any(image)
     if measurement is None:
@@ -242,8 +242,8 @@ def curve_of_growth(
         )
     if best.max() > free:
         notes.append(
-            f"apertures wider than {free:.1f} columns touch another trace or the image's edge, and "
-            f"that of best signal to noise has {best.max():.1f}"
+            f"apertures wider than {free:.1f} columns touch another trace or the image's edge; the "
+            f"one with the best signal-to-noise ratio has {best.max():.1f}"
         )
     for note in notes:
         warn(LRSWarning(note, subject=image.label))
@@ -471,7 +471,7 @@ def _extract_widths(
 
 
 def _free_width(measurement: Measurement) -> float:
-    """Return the largest width at which the aperture touches no other trace and no edge."""
+    """Return the largest width in columns at which the aperture touches no other trace or edge."""
     first, last = measurement.columns
     trace = measurement.trace
     room = min(float(np.nanmin(trace)) - (first - 0.5), (last + 0.5) - float(np.nanmax(trace)))
@@ -484,7 +484,7 @@ def _free_width(measurement: Measurement) -> float:
 
 
 def _check_widths(widths: ArrayLike | None, measurement: Measurement) -> Array:
-    """Return the widths after validation, ascending, or the default widths if they are None."""
+    """Return the widths, validated and in ascending order, or the default widths for None."""
     first, last = measurement.columns
     if widths is None:
         trace = measurement.trace
@@ -505,7 +505,7 @@ def _smooth_flux(source: DetectedSource) -> Array:
 
 
 def _image_rows(extraction: Extraction, has_wavelength: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return the image row of each extracted value, given that rows without wavelength are omitted.
+    """Return the image row of each extracted value. Spectra omit rows without a wavelength.
 
     Parameters
     ----------

@@ -42,8 +42,8 @@ def integration_shifts(
     """Measure the common shift of all sources in each integration relative to the mean image.
 
     The shift is computed by one Gauss-Newton step from the fit to the mean image. The fluxes and
-    the background are free in each row. Bad pixels are replaced by the model. The flat-field error
-    does not contribute to the errors because it is the same in all integrations.
+    the background are free in each row. Bad pixels do not contribute. The flat-field error does not
+    contribute to the errors because it is the same in all integrations.
 
     Parameters
     ----------

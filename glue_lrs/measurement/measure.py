@@ -62,8 +62,8 @@ def measure(
         Maximum number of sources and negative traces.
     tolerance : float
         Largest accepted difference in columns between the measured position and the position from
-        the header. A note is added if the difference exceeds both this value and three times its
-        error.
+        the header. A note is added if the difference exceeds both this value and three times the
+        error of the measured position.
     integrations : bool
         Whether the shift of the sources is measured in each integration of a stack.
     pixel_scale : float
@@ -148,7 +148,7 @@ class _Evaluation:
         self.correlation = correlation(model, fit)
         self.chi2 = fit.linear.chi2 / fit.linear.freedom
         significant = self.chi2 > 1.0 + 5.0 * math.sqrt(2.0 / fit.linear.freedom)
-        #: Factor that multiplies all errors.
+        #: Factor by which all errors are increased (see `Measurement.noise_factor`).
         self.scale = self.correlation * (math.sqrt(self.chi2) if significant else 1.0)
         self.covariance = fit.covariance * self.scale**2
         self.traces = fit.parameters.geometry(self.slit).traces
@@ -268,7 +268,7 @@ class _Evaluation:
                 f"only negative traces (columns {columns}), expected a source",
                 subject=self.image.label,
             )
-        # Light of a source beyond the edge, or of hot columns there, may be the brightest.
+        # A source beyond the edge of the image, or hot columns there, may be the brightest.
         last = self.image.shape[1] - 1
         target = next((s for s in positive if 0.0 <= shift[s] <= last), positive[0])
         if self.expected is not None:
@@ -318,7 +318,7 @@ class _Evaluation:
 
 
 def _notes(measurement: Measurement) -> list[str]:
-    """Return notes about an unexpected position or width and about blends."""
+    """Return the texts of notes about an unexpected position or width and about blends."""
     notes = []
     expected, offset = measurement.expected, measurement.offset
     if expected is not None and offset is not None and not measurement.agrees:
@@ -335,7 +335,7 @@ def _notes(measurement: Measurement) -> list[str]:
         if distance < NEAR * fwhm:
             kind = "negative trace" if other.negative else "source"
             notes.append(
-                f"a {kind} of {abs(other.flux_ratio):.2g} times the flux is {distance:.1f} "
-                "columns from the target: a box contains flux from both"
+                f"a {kind} with {abs(other.flux_ratio):.2g} times the target's flux is "
+                f"{distance:.1f} columns from it: a box contains flux from both"
             )
     return notes

@@ -129,15 +129,17 @@ class Measurement:
         Largest accepted difference in columns between the measured position and the position from
         the header.
     bands : ndarray
-        Mean wavelength of each band in micron, shape (band,), descending with increasing row.
+        Wavelength at the mean row of each band in micron, shape (band,). The bands are sorted by
+        row, so that the wavelengths descend.
     band_rows : ndarray
-        Mean row of each band, not rounded, shape (band,).
+        Mean row of each band, weighted and not rounded, shape (band,).
     fwhm, fwhm_error : ndarray
         Full width at half maximum in each band in arcsec, without the broadening by the pixels, and
         its 1-sigma error, shape (band,).
     width_terms : ndarray
-        Coefficients of a polynomial in (wavelength - 8.5) / 4, constant term first. Its value is
-        the natural logarithm of the ratio of the core width to the expected core width.
+        Coefficients of a polynomial in (wavelength - 8.5) / 4, with the wavelength in micron,
+        constant term first. Its value is the natural logarithm of the ratio of the core width to
+        the expected core width.
     shape_terms : ndarray
         Kurtosis of the core, followed by the wing terms of `DiffractionProfile`.
     covariance : ndarray

@@ -26,7 +26,7 @@ def plus_minus(value: float, error: float) -> str:
 
 
 def _plain(value: object) -> Any:
-    """Convert arrays to lists, and NaN and infinity to None, also in nested values, for JSON."""
+    """Return a value for JSON: arrays become lists, and NaN and infinity None, at any depth."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, dict):
