@@ -141,7 +141,8 @@ def _nominal_column(
             Finding(
                 "position_unknown",
                 f"the aperture has no pixel in row {row}, to which the source position refers; "
-                "its shift is counted from the middle column of the image, as in the pipeline",
+                "the shift to the source is counted from the middle column of the image, as in "
+                "the pipeline",
             )
         )
         return (image.shape[1] - 1) / 2.0

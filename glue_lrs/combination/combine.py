@@ -107,8 +107,8 @@ def combine(
     -----
     LRSWarning
         For each of the `Combination.findings` whose severity is "warning" or "error", for example
-        if spectra have different targets or fluxes, or two are the same. Each kind of finding has
-        its own subclass.
+        if spectra have different targets or fluxes, or two are the same. The class of the warning
+        depends on the kind of the finding.
 
     Notes
     -----

@@ -75,7 +75,7 @@ def export_reference(
     if lacking:
         text, hint = f"a reference cannot hold {'; nor '.join(lacking)}", None
         if image is None and shifts.inexpressible:
-            hint = Hint.to("give {} to include it in the limits", "image")
+            hint = Hint.to("give {} to include the shifts in the limits", "image")
         if strict:
             raise ReferenceFileError(text, hint=hint)
         warn(LRSWarning(text, hint=hint))

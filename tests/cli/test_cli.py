@@ -570,7 +570,7 @@ def test_warnings_use_the_syntax_of_the_command_line(made: Path, here: Path) -> 
     assert "options fixed_background=false, max_lost=null" in text  # no words of ours: as stored
     edit = ["reference", "edit", "--exp-type", FIXED_SLIT]
     line = refused(*edit, "--set", "position_offset=1.5")
-    assert "(give --image FILE to include it in the limits)" in line
+    assert "(give --image FILE to include the shifts in the limits)" in line
     line = refused(*edit, "--set", "max_lost=0.25", "-o", "x.json")
     assert "glue-lrs extract --set max_lost=0.25" in line
     line = refused("reference", "show", "max_lost=0.json")  # the name of a file stays what it is
