@@ -11,9 +11,10 @@ from glue_lrs.timeseries.noise import allan_deviation, neighbour_differences
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
 
     from glue_lrs._utils.typing import Array
+    from glue_lrs.plotting.style import FigureSource
     from glue_lrs.timeseries.curve import LightCurve
 
 #: Number of points above which means of neighbouring points are drawn, too, and number of means.
@@ -26,7 +27,7 @@ def plot_light_curve(
     curve: LightCurve,
     *,
     allan: bool = False,
-    figure: Figure | SubFigure | None = None,
+    figure: FigureSource = None,
     title: str | None = None,
 ) -> Figure:
     """Draw light curves against time, and their noise beside the photon limit.
@@ -38,8 +39,8 @@ def plot_light_curve(
     allan : bool
         Whether to draw the Allan deviation of the white light curve: its noise when several points
         are averaged.
-    figure : `~matplotlib.figure.Figure` or SubFigure, optional
-        Figure to fill.
+    figure : `~matplotlib.figure.Figure` or callable, optional
+        Figure to fill, or function that makes it (`glue_lrs.plotting.style.figure_or_new`).
     title : str, optional
         Title above the white light curve.
 
@@ -52,7 +53,7 @@ def plot_light_curve(
         scatter against wavelength; the Allan deviation, if requested.
     """
     bins = len(curve.edges) > 1
-    made = style.figure_or_new(figure, (11.0 if bins or allan else 8.0, 7.5 if bins else 5.5))
+    made: Figure = style.figure_or_new(figure, (11.0 if bins or allan else 8.0, 7.5 if bins else 5.5))
     heights = (2.0, 1.0, 1.8) if bins else (2.0, 1.0)
     side = [name for name, shown in (("scatter", bins), ("allan", allan)) if shown]
     grid = made.add_gridspec(1, 2 if side else 1, width_ratios=(1.9, 1) if side else None)
