@@ -137,8 +137,9 @@ def filled_findings(image: SlitImage, filled: Array, total: Array, wave: Array) 
     worst, number = int(filled.argmax()), int(affected.sum())
     hint = Hint.to("{} treats them as lost pixels", filled_pixels="lost")
     if image.is_point_source:
-        restored = Hint.to("with {}, a box extraction restores the flux", bad_pixels="profile")
-        hint = hint.joined(restored)
+        hint = hint.joined(
+            Hint.to("with {}, a box extraction restores the flux", bad_pixels="profile")
+        )
     return [
         Finding(
             "filled_pixels",
