@@ -53,7 +53,9 @@ def plot_light_curve(
         scatter against wavelength; the Allan deviation, if requested.
     """
     bins = len(curve.edges) > 1
-    made: Figure = style.figure_or_new(figure, (11.0 if bins or allan else 8.0, 7.5 if bins else 5.5))
+    made: Figure = style.figure_or_new(
+        figure, (11.0 if bins or allan else 8.0, 7.5 if bins else 5.5)
+    )
     heights = (2.0, 1.0, 1.8) if bins else (2.0, 1.0)
     side = [name for name, shown in (("scatter", bins), ("allan", allan)) if shown]
     grid = made.add_gridspec(1, 2 if side else 1, width_ratios=(1.9, 1) if side else None)
