@@ -99,7 +99,7 @@ def transit() -> Figure:
     image = replace(image, data=np.where(lost, np.nan, image.data))
     extract = _operator(image, bkg_coeff=[[8.5], [18.5], [52.5], [62.5]])
     curve = light_curve(extract.run(image), bins=14, out_of_transit=distance > 0.5)
-    return plot_light_curve(curve, allan=True, title="simulated transit")
+    return plot_light_curve(curve, allan=True, title="simulated transit").figure
 
 
 # --- the image -----------------------------------------------------------------------------------

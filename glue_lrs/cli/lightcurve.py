@@ -161,10 +161,10 @@ def lightcurve(
     findings = console.finding_notes(curve.findings)
     reporter.report(console.Outcome(label, notes=[*notes, *findings]))
     reporter.close()
-    figure = plot_light_curve(curve, allan=allan, figure=Figure) if plotted else None
+    panels = plot_light_curve(curve, allan=allan, figure=Figure) if plotted else None
     curve.write(target, overwrite=overwrite)
-    if figure is not None:
-        save(figure, targets[1], overwrite=overwrite)
+    if panels is not None:
+        save(panels.figure, targets[1], overwrite=overwrite)
     if as_json:
         facts = {"output": target, **_facts(curve)}
         console.echo(json.dumps([facts], indent=2), lines=True)

@@ -29,7 +29,7 @@ def plot_light_curve(
     allan: bool = False,
     figure: FigureSource = None,
     title: str | None = None,
-) -> Figure:
+) -> style.Panels:
     """Draw light curves against time, and their noise beside the photon limit.
 
     Parameters
@@ -46,40 +46,41 @@ def plot_light_curve(
 
     Returns
     -------
-    `~matplotlib.figure.Figure`
-        Figure with panels for the white light curve with its errors, relative to the median (of the
-        points out of transit, if they are known); the differences of neighbouring points, scaled to
-        the noise of a point; if there are bins, their relative light curves as an image, and their
-        scatter against wavelength; the Allan deviation, if requested.
+    dict of `~matplotlib.axes.Axes`
+        Axes of the panels ``"white"`` (the white light curve with its errors, relative to the
+        median of the points, or of those out of transit if they are known) and ``"differences"``
+        (of neighbouring points, scaled to the noise of a point); if there are bins, ``"bins"``
+        (their relative light curves as an image) and ``"scatter"`` (against wavelength); if
+        requested, ``"allan"``. The attribute ``figure`` is the figure.
     """
     bins = len(curve.edges) > 1
-    made: Figure = style.figure_or_new(
-        figure, (11.0 if bins or allan else 8.0, 7.5 if bins else 5.5)
-    )
+    size = (11.0 if bins or allan else 8.0, 7.5 if bins else 5.5)
+    made: Figure = style.figure_or_new(figure, size)
     heights = (2.0, 1.0, 1.8) if bins else (2.0, 1.0)
     side = [name for name, shown in (("scatter", bins), ("allan", allan)) if shown]
     grid = made.add_gridspec(1, 2 if side else 1, width_ratios=(1.9, 1) if side else None)
     left = grid[0, 0].subgridspec(len(heights), 1, height_ratios=heights)
     white = made.add_subplot(left[0])
-    rest = made.add_subplot(left[1], sharex=white)
+    panels = style.Panels(white=white, differences=made.add_subplot(left[1], sharex=white))
     zero = float(np.floor(curve.time.mjd[0]))
     days = curve.time.mjd - zero
     _draw_white(white, curve, days)
     white.set_title(style.plain_text(title or _title(curve)), fontsize="medium", loc="left")
-    _draw_differences(rest, curve, days)
-    bottom = rest
+    _draw_differences(panels["differences"], curve, days)
     if bins:
-        bottom = made.add_subplot(left[2], sharex=white)
-        _draw_bins(bottom, curve, days)
-    for ax in (white, rest):
-        ax.tick_params(labelbottom=ax is bottom)
+        panels["bins"] = made.add_subplot(left[2], sharex=white)
+        _draw_bins(panels["bins"], curve, days)
+    *upper, bottom = panels.values()
+    for ax in upper:
+        ax.tick_params(labelbottom=False)
     bottom.set_xlabel(f"time [days since {curve.time_label} {zero:.0f}]")
     if side:
         right = grid[0, 1].subgridspec(len(side), 1)
         for place, name in enumerate(side):
+            panels[name] = made.add_subplot(right[place])
             draw = _draw_scatter if name == "scatter" else _draw_allan
-            draw(made.add_subplot(right[place]), curve)
-    return made
+            draw(panels[name], curve)
+    return panels
 
 
 def _title(curve: LightCurve) -> str:

@@ -21,9 +21,9 @@ def made(number: int = 60, **options: Any) -> LightCurve:
     return light_curve(series(factors, noise=0.002, seed=1), **options)
 
 
-def axes(figure: Any) -> dict[str, Any]:
-    figure.draw_without_rendering()
-    return {ax.get_ylabel().replace("\n", " "): ax for ax in figure.axes}
+def axes(panels: Any) -> dict[str, Any]:
+    panels.figure.draw_without_rendering()
+    return {ax.get_ylabel().replace("\n", " "): ax for ax in panels.values()}
 
 
 def test_white_light_curve_with_errors_against_days() -> None:
