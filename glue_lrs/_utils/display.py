@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike
 
 from glue_lrs.errors import escaped
 
-#: Module that enters renderers with `register_renderer`, imported by name because it belongs to a
-#: higher layer and imports Matplotlib.
+#: Module that registers the pictures for notebooks with `register_renderer`. It is imported by name
+#: because it imports Matplotlib, which this layer must not.
 _RENDERERS_MODULE = "glue_lrs.plotting.notebook"
 
 #: Largest number of characters in a line.

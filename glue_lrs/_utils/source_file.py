@@ -37,7 +37,7 @@ class SourceFile(str):
 
     @property
     def was_read(self) -> bool:
-        """Whether the file existed when it was read."""
+        """Whether there was a file at this path when the object was made to record its state."""
         return self._state is not None
 
     @property

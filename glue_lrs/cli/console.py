@@ -56,7 +56,7 @@ class Program(click.Group):
     """Click group whose commands print errors to stderr, each on one line."""
 
     command_class = Command
-    group_class = type  # nested groups are of this class, too
+    group_class = type  # for Click, this means that nested groups have the class of this group
 
     def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
         """Run a command, and exit with its exit code or, without `standalone_mode`, return it."""

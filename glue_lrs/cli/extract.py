@@ -281,7 +281,7 @@ class _Worker:
 
     @classmethod
     def follow_parent(cls) -> None:
-        """Wait for the end of the parent process, even if it was killed, and end this one."""
+        """Wait until the parent process has ended or was killed, and then end this process."""
         from multiprocessing import parent_process
 
         parent = parent_process()

@@ -72,7 +72,7 @@ def rerun(
     records: Mapping[str, Any] = provenance.get("references") or {}
     parameters = {key: part or {} for key, part in (provenance.get("parameters") or {}).items()}
     if "reference" not in parameters:
-        raise LRSError("the provenance has no parameters of an extraction, which are needed")
+        raise LRSError("the provenance has no parameters of an extraction that could be repeated")
     if recorded is None and input is None:
         raise LRSError("the spectrum was made from an image in memory, expected one from a file")
     changed = (recorded or {}).get("changed")

@@ -567,7 +567,8 @@ def _clipped_mean(image: SlitImage, window: tuple[slice, slice]) -> tuple[Array,
             out[part] = total / (share if name == "var_flat" else share**2)
     if all(plane is None for plane in planes):
         found[0] = _scatter(data, good) ** 2
-    if not image.is_stack:  # the variance is 0 where ERR is 0 or infinite
+    # ERR may be 0 or infinite in a pixel of a single image. Means of stacks exclude such pixels.
+    if not image.is_stack:
         good &= found.sum(axis=0) > 0
     return data, good, found
 

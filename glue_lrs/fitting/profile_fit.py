@@ -174,7 +174,7 @@ _POSITIONS, _TRACE, _WIDTH, _WINGS, _CORE_MODES, _WING_MODES = range(6)
 
 
 def _fitted_terms() -> Mask:
-    """Return which Legendre terms of each mode are fitted, shape (mode, term)."""
+    """Return True for each fitted term of each deformation of the profile, shape (mode, term)."""
     number = np.where(shape_modes().core, _CORE_TERMS, _WING_MODE_TERMS)
     return np.arange(_CORE_TERMS) < number[:, np.newaxis]
 

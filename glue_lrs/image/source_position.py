@@ -178,7 +178,7 @@ def _off_slit(image: SlitImage, column: float, row: float) -> str | None:
     image : SlitImage
         Image with a WCS and the position of the source.
     column, row : float
-        Column that the WCS gives for the source, and row.
+        Position of the source in pixels according to the WCS.
     """
     assert image.wcs is not None
     assert image.source_ra is not None
@@ -186,6 +186,7 @@ def _off_slit(image: SlitImage, column: float, row: float) -> str | None:
     ra, dec = image.wcs(column, row)[:2]
     there = angular_separation(*np.radians([ra, dec, image.source_ra, image.source_dec]))
     distance = float(np.degrees(there)) * 3600.0
-    if not distance > _OFF_SLIT:  # NaN outside the bounding box
+    # The distance is NaN where the WCS has no value, so that nothing can be said.
+    if not distance > _OFF_SLIT:
         return None
     return f"DITH_RA, DITH_DEC is {distance:.3g} arcsec from the slit"

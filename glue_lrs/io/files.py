@@ -31,7 +31,7 @@ from glue_lrs.io.trees import check_blocks, check_tree
 
 _COLUMN = "ASDF_METADATA"
 
-#: Longest text of an error of another package in a message, in characters: two lines of a terminal.
+#: Largest number of characters of another package's error that a message quotes: two lines.
 _LONGEST_REASON = 160
 
 #: FITS file, given as a path, an open binary file, or an HDU list.

@@ -170,9 +170,11 @@ class EmpiricalLight:
         self._set(profile, ProfileRows(profile, wavelength))
 
     def changed(self, profile: EmpiricalProfile) -> EmpiricalLight:
-        """Return another profile at the same wavelengths, as a function of offsets.
+        """Return the light of another profile in the same rows.
 
-        `profile` must have the same domain and reach. The quantities of the rows are reused.
+        What depends on the wavelengths of the rows only, such as the width of the Gaussian that the
+        core is relative to, is not computed again. It is valid only if `profile` has the wavelength
+        range (`domain`) and the largest offset (`reach`) of the profile of this object.
         """
         light = object.__new__(EmpiricalLight)
         light._set(profile, self.rows)

@@ -284,7 +284,7 @@ DETECTOR_CUT = (7, 303)
 
 
 def slitless(column: float) -> Geometry:
-    """Make the grid of the slitless subarray, with its reference point at `column`."""
+    """Make the geometry of the slitless subarray whose reference point is at a given column."""
     return Geometry(PRISM, (416, 72), column, 300.0, ((3.5, 71.5), (5.5, 395.5)), start=(529, 1))
 
 

@@ -60,7 +60,7 @@ def mean_flux(columns: Mapping[str, NDArray[Any]]) -> tuple[float, float] | None
     total, variance, number = (
         np.add.reduceat(values, starts, dtype=float) for values in (total, variance, used)
     )
-    weight = number / np.where(number > 0, variance, 1.0)  # the inverse of the mean variance
+    weight = number / np.where(number > 0, variance, 1.0)  # 1 / mean of the variances
     norm = float(weight @ number)
     return float(weight @ total) / norm, float(np.sqrt(weight**2 @ variance)) / norm
 

@@ -37,8 +37,8 @@ _DETECTION_ROWS = 48
 #: background matters little.
 _FAINT, _FAINTEST_FEW, _FEWEST_COLUMNS = 1.0, 3.0, 8
 
-#: Number of columns at either end of the slit that are not compared. Resampling averages pixels
-#: less there than elsewhere, so that their noise is larger.
+#: Number of columns at either end of the slit whose noise is not compared with the errors.
+#: Resampling averages pixels less there than elsewhere, so that their noise is larger.
 _EDGE = 2
 
 #: Pixels that deviate by more than this number of standard deviations are excluded as outliers. For

@@ -97,7 +97,7 @@ class FigureFrame:
 
 
 def _limits(scale: Any) -> tuple[float, float]:
-    """Return the limits of a scale, of which None stands for a limit that is not set."""
+    """Return the limits of a bqplot scale, or 0 and 1 if they are not set or equal."""
     low, high = scale.min, scale.max
     return (0.0, 1.0) if low is None or high is None or low == high else (float(low), float(high))
 

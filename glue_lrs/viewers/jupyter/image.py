@@ -81,7 +81,7 @@ class LRSImageView(NotebookViewer, ShowsOneImage, BqplotImageView):
         return super().get_data_layer_artist(layer=layer, layer_state=layer_state)
 
     def add_subset(self, subset: object) -> bool:
-        """Add a subset of the image."""
+        """Add a subset of the image, and return whether it was added."""
         return bool(super(ShowsOneImage, self).add_subset(subset))
 
     def _on_view_change(self, *args: object) -> None:

@@ -36,7 +36,7 @@ class Persistence:
         self._live = live
 
     def store(self) -> None:
-        """Store the operator, the selected integration, the comparison, and the view settings."""
+        """Store the state of the extraction and the view in the metadata of the spectrum."""
         live = self._live
         live.spectrum_data.meta[STATE_KEY] = {
             "image": live.data.uuid,
