@@ -55,7 +55,8 @@ def plot(
     With --set extraction_type=optimal, it shows the trace, data minus model with the rejected
     pixels, the profile, and the spectrum. For x1d and c1d, it shows the spectra and their ratio to
     the first spectrum. For an x1dints, it shows the median spectrum, the variation with time, and
-    the light curve; the x1dints of the segments of an exposure are plotted as one.
+    the light curve. The files of the segments of an exposure (calints, or x1dints) are plotted as
+    one.
 
     Spectra in text files (CSV, ECSV, MRT, columns with names such as wave, flux and error) are
     drawn beside them. Units are those of the file, or in the names of its columns, as in
@@ -69,6 +70,7 @@ def plot(
       glue-lrs plot x_x1d.fits --column SURF_BRIGHT --show
     """
     from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.io.image_segments import group_segments
     from glue_lrs.io.spectra import is_spectrum, read_series, read_spectra
     from glue_lrs.io.text import is_text, read_text
     from glue_lrs.plotting import save
@@ -79,8 +81,9 @@ def plot(
             f"{kinds[False]} is an image and {kinds[True]} a spectrum, expected one kind"
         )
     spectra = True in kinds
-    if output is not None and not spectra and len(files) > 1:
-        raise click.UsageError(f"--output names one file, but there are {len(files)} images")
+    groups = [[path] for path in files] if spectra else group_segments(files)
+    if output is not None and not spectra and len(groups) > 1:
+        raise click.UsageError(f"--output names one file, but there are {len(groups)} images")
     if integration is not None and integration < 1:
         raise click.UsageError(f"--integration is {integration}, expected 1 or more")
     if spectra and (recipe.files or recipe.settings):
@@ -89,17 +92,17 @@ def plot(
         )
     if units is not None and not any(map(is_text, files)):
         raise click.UsageError("--units is for text files, but there are none")
-    targets: list[str | None] = [None] * len(files)
+    targets: list[str | None] = [None] * len(groups)
     if not show or output is not None:
         if output is not None:
             names = [output]
         elif spectra:
             names = [_comparison_name(plot_names([*dict.fromkeys(files)]))]
         else:
-            names = plot_names(files)
+            names = plot_names([path for path, *_ in groups])
         targets[: len(names)] = names
     tasks.check_folders(targets)
-    images = [] if spectra else [SlitImage.read(path) for path in files]
+    images = [] if spectra else [SlitImage.read(g if len(g) > 1 else g[0]) for g in groups]
     if recipe.apcorr is None and recipe.settings.get("correction") != "profile":  # needs none
         recipe = replace(recipe, settings={"apply_apcorr": False, **recipe.settings})
     operators = [tasks.operator_from_options(image, recipe) for image in images]
@@ -116,15 +119,15 @@ def plot(
         tasks.check_integration(integration, shapes)
         figures.append(tasks.plot_spectra(found, column, integration, empty_figure(show)))
     else:
-        for path, image, operator in zip(files, images, operators, strict=True):
-            tasks.check_integration(integration, [(path, image.data.shape[:-2])])
+        for image, operator in zip(images, operators, strict=True):
+            tasks.check_integration(integration, [(image.label, image.data.shape[:-2])])
             figure = tasks.plot_extracted(
                 image,
                 operator,
                 *tasks.extract_with_model(operator, image),
                 integration=None if integration is None else integration - 1,
                 figure=empty_figure(show),
-                title=Path(path).name,
+                title=Path(image.label).name,
             )
             figures.append(figure)
     for figure, target in zip(figures, targets, strict=False):

@@ -18,6 +18,7 @@ from glue_lrs.extraction.box_plan import (
     block_steps,
     column_numbers,
 )
+from glue_lrs.image.joined import JoinedPlane
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.column_checks import NO_PIXELS
 from glue_lrs.spectra.columns import COLUMNS
@@ -54,8 +55,9 @@ def sum_box(image: SlitImage, plan: BoxPlan, scale: float) -> tuple[dict[str, ND
     without_background : ndarray of bool
         Mask of the values with a flux, but without a background that was to be subtracted.
     """
-    planes = {
-        name: np.asarray(plane)  # slicing a memory map is slower than slicing an array
+    planes: dict[str, Any] = {
+        # Slicing a memory map is slower than slicing an array.
+        name: plane if isinstance(plane, JoinedPlane) else np.asarray(plane)
         for name in ("data", "err", *_VARIANCES, "dq")
         for plane in [getattr(image, name)]
         if plane is not None

@@ -235,7 +235,7 @@ class Cutout:
         """
         stack = self.image.is_stack
         part = (integration, self.rows, columns) if stack else (self.rows, columns)
-        data, variances, good = read_pixels(self.image, lambda plane: np.asarray(plane)[part])
+        data, variances, good = read_pixels(self.image, lambda plane: np.asarray(plane[part]))
         unweighted = unweighted_mask(variances)
         if unweighted is not None:
             good &= ~unweighted
