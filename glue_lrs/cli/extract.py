@@ -36,7 +36,10 @@ _MOST_JOBS = 1024
 
 @dataclass(frozen=True)
 class _Job:
-    """File to extract, with all options. A job can be pickled for another process."""
+    """File to extract, with all options. A job can be pickled for another process.
+
+    If `segments` are given, they are the files, and `path` is the first of them.
+    """
 
     path: str
     output: str
@@ -44,6 +47,7 @@ class _Job:
     recipe: options.RecipeOptions
     crds: str | None
     overwrite: bool
+    segments: tuple[str, ...] = ()
 
 
 class _Extracted(NamedTuple):
@@ -70,7 +74,8 @@ _Outcome: TypeAlias = console.Outcome[_Extracted]
     "--output",
     type=options.FITS,
     metavar="FILE",
-    help="Output file for the spectrum, if there is a single input.",
+    help="Output file for the spectrum of a single input, or of the segments of an exposure, which "
+    "are then extracted together.",
 )
 @click.option(
     "--output-dir",
@@ -103,6 +108,11 @@ def extract(
     The spectrum from x_s2d.fits or x_cal.fits is written to x_x1d.fits, and that from
     x_calints.fits to x_x1dints.fits, in the current folder or in --output-dir. Existing files are
     replaced only with --overwrite. If a file fails, the other files are still extracted.
+
+    The segments of a time series (x-seg001_calints.fits, ...) are extracted one by one, to a file
+    each, as in the pipeline. Other commands and Spectrum.read take these files as one time series.
+    With --output, the segments are extracted together to one x1dints, with one aperture and, in an
+    optimal extraction, one profile; memory is needed for the spectra only.
 
     The table at the end lists for each file the aperture (first and last column, inclusive, counted
     from 0, averaged over the rows), the shift of the aperture in columns, the number of rows
@@ -145,9 +155,8 @@ def extract(
       glue-lrs extract x_s2d.fits --set 'bkg_coeff=[[0.5],[4.5]]' --set fixed_background=true
       glue-lrs extract x_calints.fits --extract1d my.json --apcorr jwst_miri_apcorr_0010.fits
       glue-lrs extract x_s2d.fits --set extraction_type=optimal --plot
+      glue-lrs extract x-seg*_calints.fits --output x_x1dints.fits
     """
-    if output is not None and len(files) > 1:
-        raise click.UsageError(f"--output names one file, but there are {len(files)}")
     if output is not None and output_dir is not None:
         raise click.UsageError("--output and --output-dir exclude each other")
     if jobs == 0 or jobs < -1:
@@ -156,10 +165,14 @@ def extract(
         raise click.UsageError(f"--jobs is {quoted(jobs)}, expected at most {_MOST_JOBS}")
     tasks.check_folders([output])
     planned = []
-    for path in files:
+    together = output is not None and len(files) > 1
+    if together:
+        _check_segments(files)
+    for path in files[:1] if together else files:
         target = output or _output_name(path, output_dir)
         picture = f"{tasks.base_name(target)}.png" if plotted else None
-        planned.append(_Job(path, target, picture, recipe, crds, overwrite))
+        segments = files if together else ()
+        planned.append(_Job(path, target, picture, recipe, crds, overwrite, segments))
     _check_targets(planned, [*files, *recipe.files])
     rows: list[dict[str, str]] = []
     lines: list[str] = []
@@ -172,9 +185,21 @@ def extract(
             lines += [f"{row['file']}: {remark}" for remark in remarks]
     if rows:
         console.echo("\n".join([console.table_text(rows), *map(escaped, lines)]), lines=True)
-    if len(rows) < len(files) > 1:
-        console.echo(f"{len(files) - len(rows)} of {len(files)} files failed", err=True)
-    return reporter.exit_code(len(rows), len(files))
+    if len(rows) < len(planned) > 1:
+        console.echo(f"{len(planned) - len(rows)} of {len(planned)} files failed", err=True)
+    return reporter.exit_code(len(rows), len(planned))
+
+
+def _check_segments(files: Sequence[str]) -> None:
+    """Raise `click.UsageError` if files that are to be extracted together are not calints."""
+    from glue_lrs.io.identify import identify_product
+
+    other = next((path for path in files if identify_product(path) != "calints"), None)
+    if other is not None:
+        raise click.UsageError(
+            f"--output names one file, but there are {len(files)}, and {other} is not a segment of "
+            "an exposure (calints)"
+        )
 
 
 def _output_name(path: str, folder: str | None) -> str:
@@ -349,7 +374,7 @@ def _extract(job: _Job) -> _Extracted:
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.plotting import save
 
-    image = SlitImage.read(job.path)
+    image = SlitImage.read(list(job.segments) or job.path)
     operator = tasks.operator_from_options(image, _with_best_references(job))
     tasks.check_outputs((job.output, job.plot), job.overwrite)
     extraction, result = tasks.extract_and_check(operator, image)
@@ -360,7 +385,7 @@ def _extract(job: _Job) -> _Extracted:
         extraction.write(job.output, overwrite=job.overwrite)
         if figure is not None and job.plot is not None:
             save(figure, job.plot, overwrite=job.overwrite)
-    row = {"file": Path(job.path).name, **summarize(extraction)}
+    row = {"file": Path(image.label).name, **summarize(extraction)}
     findings = console.finding_notes(tasks.new_findings(image, extraction.findings))
     return _Extracted(row, [] if result is None else result.remarks, findings)
 

@@ -80,7 +80,8 @@ def plot(
     With --set extraction_type=optimal, it shows the trace, data minus model with the rejected
     pixels, the profile, and the spectrum. For x1d and c1d, it shows the spectra and their ratio to
     the first spectrum. For an x1dints, it shows the median spectrum, the variation with time, and
-    the light curve; the x1dints of the segments of an exposure are plotted as one.
+    the light curve. The files of the segments of an exposure (calints, or x1dints) are plotted as
+    one.
 
     Spectra in text files (CSV, ECSV, MRT, columns with names such as wave, flux and error) are
     drawn beside them. Units are those of the file, or in the names of its columns, as in
@@ -96,6 +97,7 @@ def plot(
       glue-lrs plot x_x1d.fits --column SURF_BRIGHT --show
     """
     from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.io.image_segments import group_segments
     from glue_lrs.io.spectra import is_spectrum
     from glue_lrs.io.text import is_text
 
@@ -105,8 +107,9 @@ def plot(
             f"{kinds[False]} is an image and {kinds[True]} a spectrum, expected one kind"
         )
     spectra = True in kinds
-    if output is not None and not spectra and len(files) > 1:
-        raise click.UsageError(f"--output names one file, but there are {len(files)} images")
+    groups = [[path] for path in files] if spectra else group_segments(files)
+    if output is not None and not spectra and len(groups) > 1:
+        raise click.UsageError(f"--output names one file, but there are {len(groups)} images")
     if integration is not None and integration < 1:
         raise click.UsageError(f"--integration is {integration}, expected 1 or more")
     if spectra and (recipe.files or recipe.settings):
@@ -119,30 +122,30 @@ def plot(
         raise click.UsageError("--offset is for several spectra, not for images")
     if units is not None and not any(map(is_text, files)):
         raise click.UsageError("--units is for text files, but there are none")
-    targets: list[str | None] = [None] * len(files)
+    targets: list[str | None] = [None] * len(groups)
     if not show or output is not None:
         if output is not None:
             names = [output]
         elif spectra:
             names = [_comparison_name(plot_names([*dict.fromkeys(files)]))]
         else:
-            names = plot_names(files)
+            names = plot_names([path for path, *_ in groups])
         targets[: len(names)] = names
     tasks.check_folders(targets)
     if recipe.apcorr is None and recipe.settings.get("correction") != "profile":  # needs none
         recipe = replace(recipe, settings={"apply_apcorr": False, **recipe.settings})
     operators: list[Extract1D] = []
-    for path in () if spectra else files:
-        image = SlitImage.read(path)
-        tasks.check_integration(integration, [(path, image.data.shape[:-2])])
+    for group in [] if spectra else groups:
+        image = SlitImage.read(group if len(group) > 1 else group[0])
+        tasks.check_integration(integration, [(image.label, image.data.shape[:-2])])
         operators.append(tasks.operator_from_options(image, recipe))
     tasks.check_outputs(targets, overwrite)
     if spectra:
         figure = _spectra_figure(files, units, integration, offset, show, look)
         _save(figure, targets[0], overwrite)
     else:
-        for path, operator, target in zip(files, operators, targets, strict=True):
-            image = tasks.read_again(path)
+        for group, operator, target in zip(groups, operators, targets, strict=True):
+            image = tasks.read_again(*group)
             figure = tasks.plot_extracted(
                 image,
                 operator,
@@ -151,7 +154,7 @@ def plot(
                 rows=rows,
                 stretch=stretch or "asinh",
                 figure=empty_figure(show),
-                title=Path(path).name,
+                title=Path(image.label).name,
                 **look,
             )
             _save(figure, target, overwrite)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from glue_lrs.cli.console import option
-from glue_lrs.errors import LRSError, LRSWarning, escaped, warn
+from glue_lrs.errors import LRSError, LRSWarning, escaped, quoted, warn
 from glue_lrs.extraction.base import new_findings
 from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.image.drizzle import filled_fraction
@@ -25,9 +25,12 @@ from glue_lrs.io.x1d_reader import read_x1d
 from glue_lrs.spectra.columns import QUALITY
 from glue_lrs.spectra.findings import Finding, worst_first
 from glue_lrs.spectra.quality import quality_counts
+from glue_lrs.spectra.segments import complete_times, integration_numbers
 from glue_lrs.spectra.summary import signal_to_noise
 
 if TYPE_CHECKING:
+    from astropy.table import Table
+
     from glue_lrs.combination.combination import Combination
     from glue_lrs.spectra.extraction import Extraction
 
@@ -130,8 +133,9 @@ def _inside(edges: tuple[float, float]) -> list[int]:
 
 def _exposure(header: Any) -> dict[str, Any]:
     cards = {
-        "target": "TARGNAME", "program": "PROGRAM", "observation": "OBSERVTN", "date": "DATE-OBS",
-        "pattern": "PATTTYPE", "dither": "PATT_NUM", "pipeline": "CAL_VER",
+        "target": "TARGNAME", "label": "OBSLABEL", "program": "PROGRAM",
+        "observation": "OBSERVTN", "date": "DATE-OBS", "pattern": "PATTTYPE", "dither": "PATT_NUM",
+        "pipeline": "CAL_VER",
     }  # fmt: skip
     return {key: header[card] for key, card in cards.items() if header.get(card) not in (None, "")}
 
@@ -195,14 +199,25 @@ def _limits(lower: float, upper: float, first: int, last: int) -> dict[str, Any]
 
 
 def _times(image: SlitImage) -> dict[str, Any] | None:
+    """Return facts about the integrations of a stack, or None if it has no INT_TIMES."""
     if image.times is None or len(image.times) == 0:
         return None
-    begin, end = image.times["int_start_MJD_UTC"], image.times["int_end_MJD_UTC"]
+    names = ("integration_number", "int_start_MJD_UTC", "int_end_MJD_UTC")
+    return _time_span(image.times, names, image.header)
+
+
+def _time_span(times: Table, names: tuple[str, str, str], header: Any) -> dict[str, Any]:
+    """Return facts about the integrations in a table with their number, begin and end."""
+    numbers, begin, end = (np.asarray(times[name]) for name in names)
+    known = np.isfinite(begin) & np.isfinite(end)
+    total = header.get("NINTS")
     return {
-        "first_integration": int(image.times["integration_number"][0]),
-        "last_integration": int(image.times["integration_number"][-1]),
-        "begin_mjd": float(begin[0]),
-        "end_mjd": float(end[-1]),
+        "first_integration": int(numbers[0]),
+        "last_integration": int(numbers[-1]),
+        "exposure_integrations": total if isinstance(total, int) else None,
+        "begin_mjd": float(begin[known].min()) if known.any() else None,
+        "end_mjd": float(end[known].max()) if known.any() else None,
+        "without_time": int((~known).sum()),
     }
 
 
@@ -227,6 +242,9 @@ def _spectrum_facts(path: str, spectra: list[Extraction]) -> dict[str, Any]:
         "references": _references(first.header),
         "findings": [one.to_dict() for one in _findings_of(spectra)],
     }
+    if len(spectra) == 1 and first.is_stack:
+        times = complete_times(first, integration_numbers(first))
+        facts["times"] = _time_span(times, ("INT_NUM", "MJD-BEG", "MJD-END"), first.header)
     keys = [key for key in first.provenance or () if key != "findings"]
     return facts | _record(first.provenance, path, keys)
 
@@ -284,6 +302,7 @@ def _product_lines(facts: dict[str, Any]) -> Iterator[Line]:
     yield (
         "observation",
         get("target"),
+        get("label") and quoted(get("label")),
         *(f"{key} {facts[key]}" for key in ("program", "observation") if key in facts),
         get("date"),
         f"{pattern}, dither {get('dither')}" if pattern not in (None, "NONE") else None,
@@ -331,15 +350,24 @@ def _image_lines(facts: dict[str, Any]) -> Iterator[Line]:
             ),
             "{filled_in_aperture} of them in the default aperture".format(**pixels),
         )
-    times = facts.get("times")
-    if times is not None:
-        yield (
-            "times",
-            "integrations {first_integration} to {last_integration}".format(**times),
-            "MJD {begin_mjd:.6f} to {end_mjd:.6f} (UTC)".format(**times),
-        )
+    if facts.get("times") is not None:
+        yield _times_line(facts["times"])
     elif stack:
         yield "times", "none in INT_TIMES"
+
+
+def _times_line(times: dict[str, Any]) -> Line:
+    """Return the line about the integrations of a stack and their times."""
+    total, without = times["exposure_integrations"], times["without_time"]
+    number = "integrations {first_integration} to {last_integration}".format(**times)
+    return (
+        "times",
+        number + (f" of {total}" if total else ""),
+        "MJD {begin_mjd:.6f} to {end_mjd:.6f} (UTC)".format(**times)
+        if times["begin_mjd"] is not None
+        else None,
+        f"{without} without a time" if without else None,
+    )
 
 
 def _spectrum_lines(facts: dict[str, Any]) -> Iterator[Line]:
@@ -356,6 +384,8 @@ def _spectrum_lines(facts: dict[str, Any]) -> Iterator[Line]:
             "quality",
             *(f"{name} {number}" for name, number in quality.items() or [("no", "bits")]),
         )
+    if facts.get("times") is not None:
+        yield _times_line(facts["times"])
     yield "wavelength", _span(facts)
     aperture = facts["aperture"]
     yield (
@@ -384,9 +414,10 @@ def _spectrum_lines(facts: dict[str, Any]) -> Iterator[Line]:
     else:
         read = made.get("input") or {}
         changed = ", ".join(read.get("changed") or ())
+        files = [one and one.get("filename") for one in read.get("segments") or [read]]
         yield (
             "from",
-            read.get("filename") or "an image in memory",
+            *(name or "an image in memory" for name in files),
             changed and f"changed in memory ({changed})",
         )
     for part, values in parameters.items():

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from glue_lrs.spectra.findings import Finding
 
 
-def read_again(path: str) -> SlitImage:
-    """Read an image whose warnings were reported before, when its operator was created.
+def read_again(*paths: str) -> SlitImage:
+    """Read an image, or the segments of a stack, whose warnings were reported before, when its operator was created.
 
     An image keeps its file open, and the number of open files is limited, so that commands that
     need several images read each of them twice.
@@ -36,7 +36,7 @@ def read_again(path: str) -> SlitImage:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LRSWarning)
-        return SlitImage.read(path)
+        return SlitImage.read(paths if len(paths) > 1 else paths[0])
 
 
 def operator_from_options(image: SlitImage, recipe: RecipeOptions) -> Extract1D:

@@ -121,10 +121,11 @@ def combine(
     If the n inputs in a bin have values f, errors s and weights w, then the combined flux is
     sum(w f) / sum(w) and its error is sqrt(sum(w^2 s^2)) / sum(w). The integrations of a stack are
     measured with the same pixels, so that their flat-field error is the same and is not reduced by
-    averaging. For stacks, s^2 is therefore FLUX_ERROR^2 - FLUX_VAR_FLAT, and for each stack the
-    square of sum(w sqrt(FLUX_VAR_FLAT)) is added to sum(w^2 s^2). From all exposures at a nod, the
-    pipeline subtracts the same background. If the spectra were extracted with ``noise="nod"``, its
-    variance (FLUX_VAR_NOD) is treated in the same way for all exposures at a nod.
+    averaging. For stacks, s^2 is therefore FLUX_ERROR^2 - FLUX_VAR_FLAT, and for each stack, which
+    may consist of the segments of an exposure, the square of sum(w sqrt(FLUX_VAR_FLAT)) is added to
+    sum(w^2 s^2). From all exposures at a nod, the pipeline subtracts the same background. If the
+    spectra were extracted with ``noise="nod"``, its variance (FLUX_VAR_NOD) is treated in the same
+    way for all exposures at a nod.
 
     Bits of DQ and QUALITY are set in a bin if they are set in any value that is used there. Inputs
     without QUALITY, which another program extracted, have no bits.

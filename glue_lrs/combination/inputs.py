@@ -23,6 +23,7 @@ from glue_lrs.spectra.column_checks import REPORTED_LOSS, incomplete
 from glue_lrs.spectra.columns import QUALITY
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.from_specutils import spectrum_to_extraction
+from glue_lrs.spectra.segments import exposure_of
 from glue_lrs.uncertainty.added_variance import nod_key
 
 if TYPE_CHECKING:
@@ -195,6 +196,14 @@ class InputBlock:
             return None
         first = () if times is None else tuple(times[0][n] for n in _TIMES if n in times.colnames)
         return (*(header.get(card) for card in _EXPOSURE_CARDS), *map(str, first))
+
+    @property
+    def stack(self) -> tuple[object, ...] | None:
+        """Header values that identify the exposure of a stack, whose segments have the same ones.
+
+        They are None for a single spectrum, and if the header lacks some.
+        """
+        return exposure_of(self.extraction.header) if self.extraction.is_stack else None
 
     @property
     def nod(self) -> tuple[object, ...]:

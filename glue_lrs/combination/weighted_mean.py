@@ -102,10 +102,10 @@ def weighted_mean(
     every = {name: np.concatenate([one[name] for one in gridded]) for name in gridded[0]}
     dq, flux, variance, bright = (every[name] for name in ("dq", "flux", "variance", "bright"))
     usable = every["count"] > 0
-    group = np.repeat(np.arange(len(blocks)), [len(block) for block in blocks])
-    nod = _nod_groups(blocks)
-    shared = [(every["flat"], group), (every["nod"], nod)]
-    bright_shared = [(every["bright_flat"], group), (every["bright_nod"], nod)]
+    stack = _groups(blocks, [block.stack or number for number, block in enumerate(blocks)])
+    nod = _groups(blocks, [block.nod for block in blocks])
+    shared = [(every["flat"], stack), (every["nod"], nod)]
+    bright_shared = [(every["bright_flat"], stack), (every["bright_nod"], nod)]
     if inverse:
         findings += _without_variances(blocks, usable)
     clipped = _clipped(flux, variance, usable, sigma_clip, findings)
@@ -347,7 +347,7 @@ def _gridded(block: InputBlock, grid: Floats, need_variance: bool) -> dict[str, 
 def _shared_variance(block: InputBlock, name: str) -> Floats:
     """Return the flat-field variance that the integrations of a stack share, 0 for a spectrum."""
     values = block.column(name)
-    return np.nan_to_num(values, nan=0.0) if len(block) > 1 else np.zeros_like(values)
+    return np.nan_to_num(values, nan=0.0) if block.extraction.is_stack else np.zeros_like(values)
 
 
 def _mean(values: Floats, weight: Floats) -> Floats:
@@ -368,10 +368,10 @@ def _nod_variance(block: InputBlock, error: str) -> Floats:
     return np.nan_to_num(variance, nan=0.0, posinf=0.0)
 
 
-def _nod_groups(blocks: Sequence[InputBlock]) -> NDArray[np.intp]:
-    """Return a number for each spectrum, which is the same for exposures at the same nod."""
-    keys: dict[tuple[object, ...], int] = {}
-    numbers = [keys.setdefault(block.nod, len(keys)) for block in blocks]
+def _groups(blocks: Sequence[InputBlock], keys: Sequence[object]) -> NDArray[np.intp]:
+    """Return a number for each spectrum, which is the same for all blocks with the same key."""
+    known: dict[object, int] = {}
+    numbers = [known.setdefault(key, len(known)) for key in keys]
     return np.repeat(np.array(numbers, dtype=np.intp), [len(block) for block in blocks])
 
 

@@ -154,7 +154,9 @@ def filled_findings(image: SlitImage, filled: Array, total: Array, wave: Array) 
 
 def new_findings(image: SlitImage, findings: Sequence[Finding]) -> tuple[Finding, ...]:
     """Return the findings, worst first, without those that were reported on reading the file."""
-    read = image.path is not None and not image.changed and not image.has_variances
+    read = (
+        (image.path is not None or image.segments) and not image.changed and not image.has_variances
+    )
     return worst_first(one for one in findings if not (read and one.kind == "no_variances"))
 
 
@@ -272,7 +274,7 @@ def assemble_extraction(
         int_times=None if image.times is None else image.times.copy(),
         provenance=Provenance(
             parameters or {},
-            image.path or image.filename,
+            image.segments or image.path or image.filename,
             references,
             position,
             findings,

@@ -54,7 +54,7 @@ def sum_box(image: SlitImage, plan: BoxPlan, scale: float) -> tuple[dict[str, ND
     without_background : ndarray of bool
         Mask of the values with a flux, but without a background that was to be subtracted.
     """
-    planes = {
+    planes: dict[str, Any] = {
         # Slicing a memory map is slower than slicing an array.
         name: np.asarray(plane) if isinstance(plane, np.ndarray) else plane
         for name in ("data", "err", *_VARIANCES, "dq")

@@ -11,7 +11,7 @@ from astropy.io import fits
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.image.slit_image import load_wcs
-from glue_lrs.spectra.times import times_table
+from glue_lrs.spectra.times import SEGMENT, times_table
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -67,6 +67,8 @@ def integration_times(image: SlitImage) -> Table | None:
     number = image.data.shape[0]
     times = image.times if image.times is not None and len(image.times) == number else None
     numbers = np.arange(1, number + 1) if times is None else times["integration_number"]
+    if times is not None and SEGMENT in times.colnames:  # the integrations of several segments
+        return times_table(numbers, times[SEGMENT], times)
     segment = LazyHeader.view(image.header).get("EXSEGNUM", 1)
     segment = segment if isinstance(segment, int) else 1
     return times_table(numbers, segment, times)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -32,7 +32,7 @@ _TOLERANCE = 1e-6
 def rerun(
     provenance: Mapping[str, Any],
     *,
-    input: str | PathLike[str] | None = None,
+    input: str | PathLike[str] | Sequence[str | PathLike[str]] | None = None,
     apcorr: str | PathLike[str] | ApertureCorrection | None = None,
     psf: str | PathLike[str] | PSFProfile | None = None,
 ) -> Extraction:
@@ -42,8 +42,9 @@ def rerun(
     ----------
     provenance : Provenance or mapping
         ``meta["glue_lrs"]`` from a spectrum, possibly written to JSON and read back.
-    input : str or path-like, optional
-        Path of the image file if it was moved. The checksum must be equal to the recorded checksum.
+    input : str, path-like, or a list of these, optional
+        Path of the image file if it was moved, or the paths of its segments in the recorded order.
+        The checksums must be equal to the recorded ones.
     apcorr : str, path-like or ApertureCorrection, optional
         Path of the APCORR reference file if it was moved, or the aperture correction if it was not
         read from a file.
@@ -82,7 +83,7 @@ def rerun(
             "one with the content of its file (SlitImage.write makes a file of a changed image)",
             subject=(recorded or {}).get("filename"),
         )
-    image = SlitImage.read(_same_file(recorded, input, "the image"))
+    image = SlitImage.read(_same_image(recorded, input))
     options = parameters.get("options", {})
     if "bkg_order" in options:
         raise LRSError(
@@ -109,6 +110,26 @@ def rerun(
                 subject=image.label,
             )
     return made
+
+
+def _same_image(
+    recorded: Mapping[str, Any] | None,
+    given: str | PathLike[str] | Sequence[str | PathLike[str]] | None,
+) -> str | list[str]:
+    """Return the path of the image or the paths of its segments, after checking the checksums."""
+    segments = (recorded or {}).get("segments")
+    if segments is None and (given is None or isinstance(given, str | PathLike)):
+        return _same_file(recorded, given, "the image")
+    records: Sequence[Mapping[str, Any] | None] = [recorded] if segments is None else segments
+    paths: Sequence[str | PathLike[str] | None]
+    paths = [given] if isinstance(given, str | PathLike) else given or [None] * len(records)
+    if len(paths) != len(records):
+        found = f"{len(paths)} file{'s' * (len(paths) != 1)}"
+        raise LRSError(f"input has {found}, expected {len(records)} as recorded")
+    return [
+        _same_file(record, path, "a segment of the image")
+        for record, path in zip(records, paths, strict=True)
+    ]
 
 
 def _same_reference(

@@ -567,7 +567,7 @@ def _clipped_mean(image: SlitImage, window: tuple[slice, slice]) -> tuple[Array,
             out[part] = total / (share if name == "var_flat" else share**2)
     if all(plane is None for plane in planes):
         found[0] = _scatter(data, good) ** 2
-    # ERR may be 0 or infinite in a pixel of a single image. Means of stacks exclude such pixels.
+    # A pixel whose ERR is 0 or infinite has no variance unless other integrations give it one.
     if not image.is_stack:
         good &= found.sum(axis=0) > 0
     return data, good, found

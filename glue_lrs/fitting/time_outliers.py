@@ -97,8 +97,9 @@ class TimeOutliers:
             Whether the outliers become lost pixels, or they and the lost pixels get their expected
             values.
         """
-        dq: Any = np.zeros((), np.uint32) if image.dq is None else image.dq
-        dq = np.broadcast_to(dq, image.data.shape)
+        dq = image.dq
+        if dq is None:
+            dq = np.broadcast_to(np.zeros((), np.uint32), image.data.shape)
         if how == "lost":
             flags = PatchedPlane(dq, self.outliers, _at(dq, self.outliers) | DO_NOT_USE)
             return image.derived(dq=flags)
@@ -332,5 +333,12 @@ def _spread(distance: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _at(plane: NDArray[Any], places: NDArray[np.intp]) -> NDArray[Any]:
-    """Return the values of a plane at some places."""
-    return np.asarray(plane[tuple(places)])
+    """Return the values of a plane at places with ascending integrations."""
+    numbers, first = np.unique(places[0], return_index=True)
+    values = [
+        plane[int(number)][row, column]
+        for number, (_, row, column) in zip(
+            numbers, np.split(places, first[1:], axis=1), strict=True
+        )
+    ]
+    return np.concatenate(values) if values else np.empty(0, plane.dtype)

@@ -43,12 +43,12 @@ class PatchedPlane:
     @property
     def ndim(self) -> int:
         """Number of axes, which is 3."""
-        return self.base.ndim
+        return len(self.shape)
 
     @property
     def size(self) -> int:
         """Number of values."""
-        return self.base.size
+        return int(np.prod(self.shape))
 
     def __len__(self) -> int:
         return len(self.base)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -53,7 +53,9 @@ class SlitImage:
 
     The wavelength varies from row to row, and the position along the slit from column to column.
     Pixel coordinates start at 0, and pixel centres are at integers. The arrays are neither copied
-    nor modified. They may be memory-mapped and have any byte order.
+    nor modified. They may be memory-mapped and have any byte order. The planes of a stack that was
+    read from several files are `~glue_lrs.image.joined.JoinedPlane` objects, which can be indexed
+    like arrays and are read in parts.
 
     Parameters
     ----------
@@ -93,13 +95,17 @@ class SlitImage:
         DITH_DEC).
     times : `~astropy.table.Table`, optional
         INT_TIMES table of a stack, with one row per integration in the same order as in `data`, or
-        without rows, as in files without times.
+        without rows, as in files without times. That of a stack from several files also has a
+        column SEGMENT.
     header, sci_header : `~astropy.io.fits.Header`
         Headers of the primary HDU and of the SCI extension, stored as copies (`LazyHeader`).
     filename : str, optional
         Name of the file from which the image was read. Messages contain this name.
     path : str, optional
         Absolute path of the file, for the provenance.
+    segments : tuple of str
+        Absolute paths of the files of a stack that was read from several files, in the order of the
+        integrations. `path` is then None.
     kind : str
         Type of the product, ``"s2d"``, ``"cal"`` or ``"calints"``.
     wcs_source : `~gwcs.wcs.WCS` or callable, optional
@@ -139,19 +145,21 @@ class SlitImage:
     sci_header: fits.Header = field(default_factory=fits.Header)
     filename: str | None = None
     path: str | None = None
+    segments: tuple[str, ...] = ()
     kind: str = "s2d"
     wcs_source: WCS | Callable[[], WCS | None] | None = None
     as_read: Mapping[str, object] | None = None
 
     @unified_io("lrs")
     @classmethod
-    def read(cls, path: Source, **options: Any) -> SlitImage:
-        """Read a spectral image from a file.
+    def read(cls, path: Source | Sequence[Source], **options: Any) -> SlitImage:
+        """Read a spectral image from a file, or a stack from the files of its segments.
 
         Parameters
         ----------
-        path : str or path-like
-            An s2d, cal or calints file of MIRI LRS.
+        path : str, path-like, or a list of these
+            An s2d, cal or calints file of MIRI LRS, or the calints files of the segments of an
+            exposure, in any order.
 
         Returns
         -------
@@ -162,7 +170,13 @@ class SlitImage:
         ------
         ProductError
             If the file is not an s2d, cal or calints file of MIRI LRS, or if a required part is
-            missing or invalid.
+            missing or invalid. For several files, also if they are not the segments of one
+            exposure, or if an integration is in several of them.
+
+        Warns
+        -----
+        LRSWarning
+            If integrations are missing between the segments, among others.
         """
         return registry.read(cls, path, **options)
 
@@ -402,15 +416,18 @@ class SlitImage:
         Its pixels would have other values or, where the file is cut off, reading them would end the
         program.
         """
-        if (
-            isinstance(self.path, SourceFile)
-            and self.path.is_overwritten
-            and any(is_mapped(getattr(self, name)) for name in ("data", *DATA_PLANES, "wavelength"))
-        ):
-            raise ProductError(
-                "was overwritten since it was read, expected the same file; read it again",
-                subject=self.label,
-            )
+        for path in self.segments or (self.path,):
+            if isinstance(path, SourceFile) and path.is_overwritten and self._is_mapped:
+                raise ProductError(
+                    "was overwritten since it was read, expected the same file; read it again",
+                    subject=path if self.segments else self.label,
+                )
+
+    @property
+    def _is_mapped(self) -> bool:
+        """Whether a plane is in a memory-mapped file."""
+        planes: list[Any] = [getattr(self, n) for n in ("data", *DATA_PLANES, "wavelength")]
+        return any(is_mapped(part) for plane in planes for part in getattr(plane, "parts", [plane]))
 
     @classmethod
     def from_spectrum(cls, spectrum: Spectrum) -> SlitImage:

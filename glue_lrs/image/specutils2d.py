@@ -167,5 +167,6 @@ def spectrum_changes(spectrum: Spectrum, image: SlitImage) -> dict[str, Any]:
         "header": spectrum_header(spectrum),
         "filename": None,  # because the values differ from those in the file
         "path": None,
+        "segments": (),
         "wcs_source": image.wcs_source if matched is not None else None,
     }

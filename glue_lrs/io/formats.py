@@ -28,6 +28,7 @@ from glue_lrs.io.apcorr import read_apcorr
 from glue_lrs.io.c1d import read_c1d, write_c1d
 from glue_lrs.io.identify import IMAGE_KINDS, is_lrs_product
 from glue_lrs.io.image_reader import read_image
+from glue_lrs.io.image_segments import read_images
 from glue_lrs.io.image_writer import write_image
 from glue_lrs.io.light_curve_writer import write_light_curve
 from glue_lrs.io.psf import read_psf
@@ -50,7 +51,7 @@ _PRIORITY = 20
 def register() -> None:
     """Register all formats."""
     for name, kind, reader, writer in (
-        ("lrs", SlitImage, read_image, write_image),
+        ("lrs", SlitImage, read_images, write_image),
         ("lrs-x1d", Extraction, read_single, write_x1d),
         ("lrs-c1d", Combination, read_c1d, write_c1d),
         ("extract1d", Reference, read_reference, write_reference),

@@ -13,8 +13,9 @@ from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from glue_lrs._utils.source_file import SourceFile
+from glue_lrs._utils.source_file import SourceFile, is_mapped
 from glue_lrs.errors import Hint, LRSWarning, NoVariancesWarning, ProductError, naming, quoted, warn
+from glue_lrs.image.joined import FlagPlane
 from glue_lrs.image.pixels import PLANES
 from glue_lrs.image.slit_image import SlitImage, load_wcs
 from glue_lrs.io.files import asdf_bytes, native, opened, parse_asdf, reading
@@ -34,13 +35,16 @@ if TYPE_CHECKING:
 _SOURCE_TYPES = ("POINT", "EXTENDED", "UNKNOWN")
 
 
-def read_image(path: Source) -> SlitImage:
+def read_image(path: Source, *, flags_in_memory: bool = True) -> SlitImage:
     """Read an s2d, cal or calints file of MIRI LRS.
 
     Parameters
     ----------
     path : str, path-like, file object or `~astropy.io.fits.HDUList`
         Path of the file, open binary file, or HDU list. An open file or HDU list remains open.
+    flags_in_memory : bool
+        Whether DQ is an array in memory. If False, DQ of a stack that is memory-mapped is a
+        `~glue_lrs.image.joined.FlagPlane`, for functions that read parts of the planes.
 
     Returns
     -------
@@ -65,13 +69,15 @@ def read_image(path: Source) -> SlitImage:
     """
     notes: list[LRSWarning] = []
     with opened(path) as (hdulist, label):
-        image = _read(hdulist, label, isinstance(path, str | os.PathLike), notes)
+        image = _read(hdulist, label, isinstance(path, str | os.PathLike), notes, flags_in_memory)
     for note in notes:
         warn(note.about(label))
     return image
 
 
-def _read(hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning]) -> SlitImage:
+def _read(
+    hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning], flags_in_memory: bool
+) -> SlitImage:
     """Read an image from an open file, and append warnings to `notes`.
 
     `named` must be True if `label` is the path of the file, and False if it is only a description.
@@ -111,8 +117,10 @@ def _read(hdulist: fits.HDUList, label: str, named: bool, notes: list[LRSWarning
     else:
         notes += _check_wavelength(wavelength, "WAVELENGTH")
     order = header_integer("SPORDER", science)
-    names = ("ERR", "DQ", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
+    names = ("ERR", "VAR_POISSON", "VAR_RNOISE", "VAR_FLAT")
     planes: dict[str, Any] = {name.lower(): _plane(hdus, name) for name in names}
+    flags = None if flags_in_memory or not is_mapped(data) else _mapped_flags(hdus)
+    planes["dq"] = _plane(hdus, "DQ") if flags is None else flags
     # As in the pipeline, the name of the slit is used only in files with a multi-slit data model.
     multislit = str(primary.get("DATAMODL")).startswith("Multi")
     image = SlitImage(
@@ -180,6 +188,19 @@ def _plane(hdus: HDULookup, name: str) -> NDArray[Any] | None:
     if data is None or data.size == 0:
         return None
     return data.astype(float) if name != "DQ" and data.dtype.kind in "iub" else data
+
+
+def _mapped_flags(hdus: HDULookup) -> FlagPlane | None:
+    """Return the DQ extension of a stack without reading it, or None if this is not possible."""
+    hdu = hdus.get("DQ", [None])[0]
+    if hdu is None or not hdu.is_image or (found := hdu.fileinfo()) is None:
+        return None
+    header = hdu.header
+    shape = tuple(header[f"NAXIS{axis}"] for axis in range(header["NAXIS"], 0, -1))
+    unsigned = header.get("BZERO") == 1 << 31 and header.get("BSCALE", 1) == 1
+    if not unsigned or header["BITPIX"] != 32 or len(shape) != 3 or 0 in shape:
+        return None
+    return FlagPlane(np.memmap(found["file"].name, ">i4", "r", found["datLoc"], shape))
 
 
 def _weight_plane(

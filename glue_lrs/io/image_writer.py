@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from glue_lrs.io.files import asdf_hdu, atomic_write
 from glue_lrs.io.headers import BUNIT, current_date, header_value, printable_ascii
+from glue_lrs.spectra.times import SEGMENT
 
 if TYPE_CHECKING:
     from glue_lrs.image.slit_image import SlitImage
@@ -54,7 +55,8 @@ def write_image(image: SlitImage, path: str | os.PathLike[str], overwrite: bool 
         if image.drizzle_weight is not None:
             hdus.append(_image_hdu("WHT", image.drizzle_weight))
         if image.times is not None:
-            hdus.append(times_hdu(image.times))
+            names = [name for name in image.times.colnames if name != SEGMENT]
+            hdus.append(times_hdu(image.times[names]))
         if image.wcs is not None:
             tree = {"meta": {"wcs": image.wcs}}
             hdus.append(asdf_hdu({"slits": [tree]} if model == "MultiSlitModel" else tree))
@@ -64,6 +66,7 @@ def write_image(image: SlitImage, path: str | os.PathLike[str], overwrite: bool 
 def _image_hdu(name: str, plane: NDArray[Any], header: fits.Header | None = None) -> fits.ImageHDU:
     """Make an image extension with the data type of the pipeline's files."""
     dtype = np.dtype(np.uint32 if name == "DQ" else np.float32)
+    plane = np.asarray(plane)
     if plane.dtype.newbyteorder("=") != dtype:
         plane = plane.astype(dtype)
     return fits.ImageHDU(plane, header=header, name=name, ver=1)

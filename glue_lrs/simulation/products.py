@@ -171,7 +171,9 @@ def integration_stack(
 ) -> Simulated:
     """Simulate a stack of integrations. The parameters are described in `Scene.calints`."""
     if n_int < 1 or first < 1:
-        raise optics.SceneError(f"n_int is {n_int} and first {first}, expected both to be at least 1")
+        raise optics.SceneError(
+            f"n_int is {n_int} and first {first}, expected both to be at least 1"
+        )
     scale = np.ones(n_int) if factors is None else np.asarray(factors, dtype=float)
     if scale.shape != (n_int,) or not (scale >= 0).all():
         raise optics.SceneError(

@@ -33,7 +33,7 @@ _COMMON = {"findings": [_FINDING], "versions": {...: str}, "date": str}
 _EXTRACTION = _COMMON | {
     "parameters": {...: dict},
     "references": {...: _FILE},
-    "input": _FILE,
+    "input": _FILE | {"segments": [_FILE]},
     "position": dict,
 }
 _INPUT = _FILE | {"label": str, "integration": int, "rows_used": int, "rows_clipped": int}
@@ -79,7 +79,8 @@ class Provenance(ProvenanceRecord):
 
     The keys are ``parameters`` (``reference``, ``step`` and ``options`` as described in
     `Extract1D.parameters`), ``references`` (names and checksums of the reference files), ``input``
-    (name and checksum of the image file), ``position`` (position of the source and shifts of the
+    (name and checksum of the image file, or ``segments``, a list of these for a stack from several
+    files), ``position`` (position of the source and shifts of the
     aperture), ``result`` (sums of the absolute values of the columns `SUMMED`, by which a
     repetition is verified), ``findings`` (list of dicts, as in `Finding.to_dict`), ``versions`` (of
     packages) and ``date``. Checksums and sums are computed at the first access.
@@ -88,8 +89,8 @@ class Provenance(ProvenanceRecord):
     ----------
     parameters : dict, or callable that returns a dict
         Parameters of the extraction, such as `Extract1D.parameters`.
-    input : str, optional
-        Path of the image file.
+    input : str or tuple of str, optional
+        Path of the image file, or of the files of its segments.
     references : dict
         Path of the reference file of each type, or None if no file of this type was used.
     position : dict
@@ -110,7 +111,7 @@ class Provenance(ProvenanceRecord):
     def __init__(
         self,
         parameters: dict[str, Any] | Callable[[], dict[str, Any]],
-        input: str | None = None,
+        input: str | tuple[str, ...] | None = None,
         references: dict[str, str | None] | None = None,
         position: dict[str, Any] | None = None,
         findings: Sequence[Finding] = (),
@@ -160,7 +161,11 @@ class Provenance(ProvenanceRecord):
         }
 
     def _input_record(self) -> dict[str, Any] | None:
-        record = file_record(self._input)
+        record: dict[str, Any] | None
+        if isinstance(self._input, tuple):
+            record = {"segments": [file_record(path) for path in self._input]}
+        else:
+            record = file_record(self._input)
         if record is None or not self._changed:
             return record
         return {**record, "changed": list(self._changed)}

@@ -16,6 +16,9 @@ TIMES = {
     "TDB-END": "int_end_BJD_TDB",
 }
 
+#: Column with the number of the segment, in x1dints files and in the times of a joined stack.
+SEGMENT = "SEGMENT"
+
 
 def times_table(numbers: ArrayLike, segments: ArrayLike, known: Table | None) -> Table:
     """Make a table with INT_NUM, SEGMENT and the times of each integration.
@@ -31,7 +34,7 @@ def times_table(numbers: ArrayLike, segments: ArrayLike, known: Table | None) ->
     """
     table = Table()
     table["INT_NUM"] = np.asarray(numbers, dtype=np.int32)
-    table["SEGMENT"] = np.broadcast_to(np.asarray(segments, dtype=np.int32), len(table)).copy()
+    table[SEGMENT] = np.broadcast_to(np.asarray(segments, dtype=np.int32), len(table)).copy()
     for name, source in TIMES.items():
         values = np.full(len(table), np.nan) if known is None else np.asarray(known[source], float)
         table[name] = Column(values, unit="d")
