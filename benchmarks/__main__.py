@@ -1,6 +1,6 @@
 """Run the benchmarks and print ratios.
 
-    python -m benchmarks [accuracy|extract|findings|optimal|viewer]
+    python -m benchmarks [accuracy|extract|findings|lightcurves|optimal|viewer]
                          [--integrations 400] [--repeat 20]
 
 Both sides are warm and have their input open; jwst gets a fresh copy of its model for each run, as
@@ -252,7 +252,7 @@ def benchmark_stack(folder: Path, integrations: int, number: int) -> None:
         print(f"    {name:20s}  {share:.2f}")
 
 
-WHAT = ["accuracy", "extract", "findings", "optimal", "viewer"]
+WHAT = ["accuracy", "extract", "findings", "lightcurves", "optimal", "viewer"]
 
 
 def main() -> int:
@@ -274,6 +274,11 @@ def main() -> int:
             from benchmarks.accuracy import benchmark_accuracy
 
             benchmark_accuracy(options.repeat)
+            return 0
+        if options.what == "lightcurves":
+            from benchmarks.light_curves import benchmark_light_curves
+
+            benchmark_light_curves(options.integrations, options.repeat)
             return 0
         if options.what == "findings":
             from benchmarks.findings import benchmark_findings

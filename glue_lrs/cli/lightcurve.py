@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _Numbers(click.ParamType):  # type: ignore[type-arg]
-    """Numbers separated by commas, of which there are `count` if it is given."""
+    """Ascending numbers separated by commas, of which there are `count` if it is given."""
 
     def __init__(self, name: str, expected: str, count: int | None = None) -> None:
         self.name, self._expected, self._count = name, expected, count
@@ -31,7 +32,8 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]
             numbers = tuple(float(one) for one in str(value).split(","))
         except ValueError:
             numbers = ()
-        if not numbers or (self._count is not None and len(numbers) != self._count):
+        ascending = all(one < other for one, other in pairwise(numbers))  # False for NaN
+        if not ascending or len(numbers) != (self._count or max(len(numbers), 1)):
             self.fail(f"{quoted(value)}, expected {self._expected}", param, ctx)
         return numbers
 
@@ -40,7 +42,7 @@ def _bins(numbers: tuple[float, ...] | None) -> Any:
     """Return the value of --bins for `light_curve`: a number of bins, or edges."""
     if numbers is None or len(numbers) > 1:
         return numbers
-    if numbers[0] != int(numbers[0]):
+    if not numbers[0].is_integer():
         raise click.UsageError(f"--bins is {numbers[0]:g}, expected a whole number, or edges")
     return int(numbers[0])
 
@@ -53,11 +55,12 @@ def _bins(numbers: tuple[float, ...] | None) -> Any:
 )  # fmt: skip
 @options.OVERWRITE
 @click.option(
-    "--bins", type=_Numbers("N", "a number of bins, or edges such as 5,6,7.5,10"),
+    "--bins", type=_Numbers("N", "a number of bins, or ascending edges such as 5,6,10"),
     help="Number of wavelength bins, or their edges in micron, such as 5,6,7.5,10.",
 )  # fmt: skip
 @click.option(
-    "--range", "wavelength_range", type=_Numbers("FROM,TO", "two wavelengths such as 5,12", 2),
+    "--range", "wavelength_range",
+    type=_Numbers("FROM,TO", "two ascending wavelengths such as 5,12", 2),
     help="Wavelengths in micron.  [default: 5,12]",
 )  # fmt: skip
 @click.option(
@@ -69,7 +72,7 @@ def _bins(numbers: tuple[float, ...] | None) -> Any:
     show_default=True, help="Errors: propagated, or multiplied to match the scatter.",
 )  # fmt: skip
 @click.option(
-    "--out-of-transit", type=_Numbers("FROM,TO", "two times such as 60000.1,60000.2", 2),
+    "--out-of-transit", type=_Numbers("FROM,TO", "two ascending times such as 60000.1,60000.2", 2),
     multiple=True,
     help="Times (MJD, as in the output) between which the star is constant, for the scatter; may "
     "be repeated.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.ticker import LogFormatter
 
 from glue_lrs.plotting import style
 from glue_lrs.timeseries.noise import allan_deviation, neighbour_differences
@@ -106,9 +107,10 @@ def _draw_white(ax: Axes, curve: LightCurve, days: Array) -> None:
             label=f"means of {size} points",
         )  # fmt: skip
     if curve.out_of_transit is not None:
-        ax.plot(
-            days[curve.out_of_transit], np.full(curve.out_of_transit.sum(), 1.0), "|",
-            color=style.GREEN, ms=5, label="out of transit",
+        ax.fill_between(
+            days, 0.0, 1.0, where=curve.out_of_transit.tolist(), step="mid", lw=0,
+            transform=ax.get_xaxis_transform(), color=style.GREEN, alpha=0.12,
+            label="out of transit",
         )  # fmt: skip
     ax.ticklabel_format(useOffset=False)
     ax.set_ylabel("relative flux")
@@ -207,5 +209,8 @@ def _draw_allan(ax: Axes, curve: LightCurve) -> None:
     ax.set_title(f"white light, {which}", fontsize="small", loc="left")
     ax.set_xlabel("number of points averaged")
     ax.set_ylabel("noise of the mean [ppm]")
+    for axis in (ax.xaxis, ax.yaxis):  # plain numbers
+        axis.set_major_formatter(LogFormatter())
+        axis.set_minor_formatter(LogFormatter(minor_thresholds=(1.5, 0.5)))
     ax.grid(alpha=0.25, which="both")
     style.add_legend(ax)

@@ -79,8 +79,11 @@ class ConsistentSpectra:
 
     Parameters
     ----------
-    flux, variance : ndarray
-        Flux and its variance, shape (integration, element).
+    flux : ndarray
+        Flux, shape (integration, element).
+    variances : ndarray
+        Variance of the flux, and possibly other ones, such as that of the photons, whose sums are
+        requested, shape (kind, integration, element).
     good : ndarray of bool
         Mask of the elements that are not lost.
     spectrum : ndarray
@@ -88,7 +91,7 @@ class ConsistentSpectra:
     """
 
     flux: Array
-    variance: Array
+    variances: Array
     good: Mask
     spectrum: Array
 
@@ -102,26 +105,28 @@ class ConsistentSpectra:
 
         Returns
         -------
-        sums, variances : ndarray
+        sums : ndarray
             Shape (integration, band).
+        variances : ndarray
+            Shape (kind, integration, band).
         """
         number = len(self.flux)
-        sums = np.empty((number, len(weights)))
-        variances = np.empty_like(sums)
+        sums = np.zeros((number, len(weights)))
+        variances = np.zeros((len(self.variances), *sums.shape))
         for start in range(0, number, _BLOCK):
             block = slice(start, start + _BLOCK)
-            self._sum_block(block, weights, sums[block], variances[block])
+            self._sum_block(block, weights, sums[block], variances[:, block])
         return sums, variances
 
     def _sum_block(self, block: slice, weights: Array, sums: Array, variances: Array) -> None:
         """Fill the sums and variances of a block of integrations."""
         good = self.good[block]
         flux = np.where(good, self.flux[block], 0.0)
-        variance = np.where(good, self.variance[block], 0.0)
+        variance = np.where(good, self.variances[:, block], 0.0)
         row, element, first, last = _windows(good)
         near_flux, near_variance, near_spectrum = (
             _between(values, row, first, last)
-            for values in (flux, variance, np.where(good, self.spectrum, 0.0))
+            for values in (flux, variance[0], np.where(good, self.spectrum, 0.0))
         )
         # The sum of a spectrum that is mostly noise has no ratio to that of another integration.
         scaled = near_spectrum > SIGNIFICANT * np.sqrt(near_variance)
@@ -129,15 +134,26 @@ class ConsistentSpectra:
             self.spectrum[element], near_spectrum, out=np.zeros(row.size), where=scaled
         )
         value = np.where(scaled, ratio * near_flux, self.spectrum[element])
-        for number, weight in enumerate(weights):
-            at = weight[element]
-            sums[:, number] = flux @ weight + np.bincount(row, at * value, len(flux))
-            # coefficient of each good element in the sum
-            change = np.zeros((len(flux), flux.shape[1] + 1))
-            np.add.at(change, (row, first), at * ratio)
-            np.add.at(change, (row, last), -at * ratio)
-            coefficient = weight + np.cumsum(change[:, :-1], axis=1)
-            variances[:, number] = (coefficient**2 * variance).sum(axis=1)
+        for band, weight in enumerate(weights):
+            inside, mine = np.flatnonzero(weight), np.flatnonzero(weight[element])
+            if inside.size == 0:
+                continue
+            at = weight[element[mine]]
+            replaced = np.bincount(row[mine], at * value[mine], len(flux))
+            sums[:, band] = flux[:, inside] @ weight[inside] + replaced
+            # the elements with a coefficient in the sum
+            start = min(inside[0], first[mine].min(initial=inside[0]))
+            stop = max(inside[-1] + 1, last[mine].max(initial=0))
+            width = stop - start + 1
+            change = np.bincount(
+                np.concatenate([first[mine], last[mine]]) - start + np.tile(row[mine] * width, 2),
+                np.concatenate([at * ratio[mine], -at * ratio[mine]]),
+                len(flux) * width,
+            ).reshape(-1, width)
+            coefficient = weight[start:stop] + np.cumsum(change[:, :-1], axis=1)
+            variances[..., band] = np.einsum(
+                "ij,kij->ki", coefficient**2, variance[..., start:stop]
+            )
 
 
 def _windows(good: Mask) -> tuple[NDArray[np.intp], ...]:

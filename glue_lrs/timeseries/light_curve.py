@@ -123,11 +123,9 @@ def light_curve(
     chosen, findings = _select(stack, times.rows, edges, max_replaced)
     spectrum = mean_spectrum(chosen.flux, chosen.variance, chosen.good)
     weight = _weights(chosen, spectrum, edges, weights)
-    spectra = ConsistentSpectra(chosen.flux, chosen.variance, chosen.good, spectrum)
-    flux, variance = spectra.band_sums(weight)
-    _, photon = ConsistentSpectra(chosen.flux, chosen.photon, chosen.good, spectrum).band_sums(
-        weight
-    )
+    both = np.stack([chosen.variance, chosen.photon])
+    spectra = ConsistentSpectra(chosen.flux, both, chosen.good, spectrum)
+    flux, (variance, photon) = spectra.band_sums(weight)
     used = weight != 0
     replaced = (~chosen.good).astype(int) @ used.T
     incomplete = _replaced_share(chosen, weight * spectrum) > max_replaced

@@ -118,11 +118,18 @@ def test_nothing_is_overwritten_unasked() -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--bins", "many"], "'many', expected a number of bins, or edges such as 5,6,7.5,10"),
+        (
+            ["--bins", "many"],
+            "'many', expected a number of bins, or ascending edges such as 5,6,10",
+        ),
+        (["--bins", "nan"], "--bins is nan, expected a whole number, or edges"),
+        (["--bins", "5,nan,6"], "'5,nan,6', expected a number of bins, or ascending edges"),
+        (["--bins", "inf"], "--bins is inf, expected a whole number, or edges"),
         (["--bins", "1.5"], "--bins is 1.5, expected a whole number, or edges"),
         (["--bins", "0"], "bins: found 0, expected at least 1"),
-        (["--bins", "7,6"], "expected at least two ascending wavelengths"),
-        (["--range", "5"], "'5', expected two wavelengths such as 5,12"),
+        (["--bins", "7,6"], "'7,6', expected a number of bins, or ascending edges such as 5,6,10"),
+        (["--bins", "5,inf"], "expected at least two ascending wavelengths"),
+        (["--range", "5"], "'5', expected two ascending wavelengths such as 5,12"),
         (["--range", "5,6", "--bins", "5,6"], "--range and the edges of --bins exclude"),
         (["--range", "20,30"], "star_x1dints.fits: has no wavelength from 20 to 30 um"),
         (["--allan"], "--allan needs --plot"),

@@ -12,6 +12,8 @@ from glue_lrs.timeseries import LightCurve, allan_deviation, light_curve
 from glue_lrs.timeseries.noise import neighbour_differences
 from tests.helpers.light_curves import series
 
+pytestmark = pytest.mark.slow
+
 OUTSIDE = np.r_[:20, 40:60]
 
 

@@ -149,23 +149,29 @@ def test_sums_and_variances_are_those_of_the_plain_sum() -> None:
     good[3, :15] = good[4, -12:] = good[5, 20:60] = False
     good[6, 7:] = False  # fewer good ones than neighbours
     weights = rng.uniform(0.5, 1.5, (2, WAVE.size)) * np.array([WAVE < 9.0, WAVE >= 8.0])
-    sums, variances = ConsistentSpectra(flux, variance, good, STAR).band_sums(weights)
+    both = np.stack([variance, variance / 3.0])
+    sums, variances = ConsistentSpectra(flux, both, good, STAR).band_sums(weights)
+    np.testing.assert_allclose(variances[1], variances[0] / 3.0)
     for number in range(30):
         for band, weight in enumerate(weights):
             expected = plain_sum(flux[number], variance[number], good[number], STAR, weight)
             np.testing.assert_allclose(
-                (sums[number, band], variances[number, band]), expected, rtol=1e-12
+                (sums[number, band], variances[0, number, band]), expected, rtol=1e-12
             )
 
 
 def test_blocks_of_integrations_do_not_matter() -> None:
     rng = np.random.default_rng(3)
     flux, good = rng.uniform(1.0, 2.0, (1100, 40)), rng.random((1100, 40)) > 0.1
-    spectra = ConsistentSpectra(flux, 0.01 * flux, good, np.ones(40))
-    last = ConsistentSpectra(flux[1000:], 0.01 * flux[1000:], good[1000:], np.ones(40))
-    weights = np.ones((1, 40))
-    for one, other in zip(spectra.band_sums(weights), last.band_sums(weights), strict=True):
-        np.testing.assert_allclose(one[1000:], other)
+    sums, variances = _sums(flux, good)
+    last_sums, last_variances = _sums(flux[1000:], good[1000:])
+    np.testing.assert_allclose(sums[1000:], last_sums)
+    np.testing.assert_allclose(variances[:, 1000:], last_variances)
+
+
+def _sums(flux: Any, good: Any) -> tuple[Any, Any]:
+    weights = np.stack([np.ones(40), np.zeros(40)])
+    return ConsistentSpectra(flux, 0.01 * flux[np.newaxis], good, np.ones(40)).band_sums(weights)
 
 
 @pytest.mark.parametrize("weights", ["sum", "inverse_variance"])
