@@ -45,6 +45,13 @@ def test_the_formats_are_registered_on_import() -> None:
     assert run(code).split() == ["lrs-c1dYesNo", "lrs-s2dYesNo", "lrs-x1dYesYes"]
 
 
+@pytest.mark.slow
+def test_figures_are_reached_without_another_import() -> None:
+    """Completion lists the names for users, not the subpackages."""
+    code = "import glue_lrs; print('plotting' in dir(glue_lrs), glue_lrs.plotting.plot_stack)"
+    assert run(code).startswith("False <function plot_stack")
+
+
 def test_version_is_that_of_the_installation() -> None:
     assert glue_lrs.__version__ == version("glue-lrs")
 

@@ -54,7 +54,7 @@ def plot_spectrum(
     *spectra : `~specutils.Spectrum`, Extraction or Combination
         Spectra to draw: results of `~glue_lrs.extract`, `~glue_lrs.open` or `~glue_lrs.combine`.
     labels : str or sequence of str, optional
-        Labels in the legend; by default, the names of the files or numbers.
+        Labels in the legend; by default, the names of the files or targets.
     column : str
         Name of the column to draw.
     integration : int, optional
@@ -147,9 +147,13 @@ def _labels(extractions: Sequence[Extraction], labels: str | Sequence[str] | Non
         if len(given) != len(extractions):
             raise LRSError(f"there are {len(given)} labels, expected {len(extractions)}")
         return given
+    names = [
+        Path(one.filename).name if one.filename else str(one.header.get("TARGNAME") or "spectrum")
+        for one in extractions
+    ]
     return [
-        f"spectrum {number}" if one.filename is None else Path(one.filename).name
-        for number, one in enumerate(extractions, start=1)
+        f"{name} #{names[:n].count(name) + 1}" if names.count(name) > 1 else name
+        for n, name in enumerate(names)
     ]
 
 

@@ -113,7 +113,7 @@ def mark_poorly_calibrated(ax: Axes, wavelength: Floats, *, label: bool = True) 
     low, high = POORLY_CALIBRATED
     if np.any((wavelength >= low) & (wavelength < high)):
         text = f"{low:g} to {high:g} µm: poorly calibrated" if label else None
-        ax.axvspan(low, high, fc="none", ec=POOR, hatch="///", lw=0, zorder=0, label=text)
+        ax.axvspan(low, high, fc="none", ec=POOR, hatch="///", lw=0.6, zorder=0, label=text)
 
 
 #: Options for `add_legend` that put the legend above the axes, as images leave no room inside.

@@ -120,7 +120,8 @@ class Scene:
     >>> scene = Scene(sources=(Source(flux=1e-3),), seed=1)
     >>> nod = scene.s2d(nod=1)
     >>> nod.image
-    <SlitImage s2d MIR_LRS-FIXEDSLIT 387 x 45 MJy / sr >
+    <SlitImage s2d, SIMULATED, MIR_LRS-FIXEDSLIT, POINT
+      387 rows x 45 columns, 3.19 to 14.02 um, MJy / sr>
     >>> float(nod.truth.flux[100])
     0.001
     """

@@ -294,6 +294,9 @@ def test_spectra_in_one_axes(make_image: Maker) -> None:
     assert ax.get_xlim() == (6, 9)
     assert len({line.get_color() for line in ax.lines}) == 3
     assert plot_spectrum(bright, ax=new()).get_ylabel() == "flux [mJy]"
+    named = [replace(first, filename=f"folder/{name}") for name in ("a.fits", "b.fits", "a.fits")]
+    legend = plot_spectrum(*named, ax=new()).get_legend().get_texts()
+    assert [text.get_text() for text in legend][-3:] == ["a.fits #1", "b.fits", "a.fits #2"]
     counts = run(make_image(unit=u.Unit("DN/s"), calibrated=False))
     for wrong, message in (
         ({"column": "NPIXELS"}, r"the axes show flux \[µJy\], expected pixels used"),
