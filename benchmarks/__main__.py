@@ -1,6 +1,6 @@
 """Run the benchmarks and print ratios.
 
-    python -m benchmarks [accuracy|extract|findings|lightcurves|optimal|viewer]
+    python -m benchmarks [accuracy|extract|findings|lightcurves|notebook|optimal|viewer]
                          [--integrations 400] [--repeat 20]
 
 Both sides are warm and have their input open; jwst gets a fresh copy of its model for each run, as
@@ -252,7 +252,7 @@ def benchmark_stack(folder: Path, integrations: int, number: int) -> None:
         print(f"    {name:20s}  {share:.2f}")
 
 
-WHAT = ["accuracy", "extract", "findings", "lightcurves", "optimal", "viewer"]
+WHAT = ["accuracy", "extract", "findings", "lightcurves", "notebook", "optimal", "viewer"]
 
 
 def main() -> int:
@@ -269,6 +269,11 @@ def main() -> int:
             from benchmarks.viewer import benchmark_viewer
 
             benchmark_viewer(folder, options.integrations, max(options.repeat, 100))
+            return 0
+        if options.what == "notebook":
+            from benchmarks.notebook import benchmark_notebook
+
+            benchmark_notebook(folder, max(options.repeat, 60))
             return 0
         if options.what == "accuracy":
             from benchmarks.accuracy import benchmark_accuracy

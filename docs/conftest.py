@@ -9,6 +9,7 @@ import pytest
 collect_ignore = [
     "conf.py",
     "make_figures.py",
+    "make_notebook_screenshots.py",
     "make_screenshots.py",
     "_ext",
     "_build",

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 
 def read_again(*paths: str) -> SlitImage:
-    """Read an image, or the segments of a stack, whose warnings were reported before, when its operator was created.
+    """Read an image, or the segments of a stack, without repeating the warnings.
+
+    They were reported when its operator was created.
 
     An image keeps its file open, and the number of open files is limited, so that commands that
     need several images read each of them twice.

@@ -1,0 +1,85 @@
+"""Latency of the notebook, from a move of the mouse to the new line of the spectrum in the browser.
+
+JupyterLab in Chromium receives real moves of the mouse while an edge of the aperture is dragged.
+The time ends when the path of the spectrum changes. For comparison, the same moves are made on a
+viewer of glue-jupyter with a function that changes a line of as many points, and nothing else.
+"""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glue_lrs.simulation.scene import Scene
+from tests.helpers.lab import notebook, server, write_notebook
+
+if TYPE_CHECKING:
+    from tests.helpers.lab import Notebook
+
+OURS = """import glue_lrs
+app = glue_lrs.viewers.extraction_app("x_s2d.fits")
+app.spectrum_viewer.line.stroke_width = 7.0"""
+
+BARE = """import numpy as np
+from bqplot import Lines
+from glue_jupyter import jglue
+from glue_jupyter.bqplot.image import BqplotImageView
+
+app = jglue(image=np.random.normal(size=(388, 63)))
+viewer = app.new_data_viewer(BqplotImageView, data=app.data_collection[0])
+x = np.linspace(0.0, 60.0, 388)
+line = Lines(x=x, y=x, scales=viewer.scales, stroke_width=7.0)
+viewer.figure.marks = [*viewer.figure.marks, line]
+
+def moved(event):
+    line.y = np.full(388, event["domain"]["y"]) + x * event["domain"]["x"]
+
+viewer.add_event_callback(moved, events=["dragstart", "dragmove", "dragend"])"""
+
+#: Time of the last move, and time until the next change of the path of the thick line.
+WATCH = """() => {
+  window.times = [];
+  document.addEventListener("mousemove", () => { window.moved = performance.now(); }, true);
+  const lines = [...document.querySelectorAll(".bqplot path.line")];
+  const line = lines.find(one => parseFloat(one.style.strokeWidth) === 7);
+  new MutationObserver(() => {
+    if (window.moved) { window.times.push(performance.now() - window.moved); window.moved = 0; }
+  }).observe(line, {attributes: true, attributeFilter: ["d"]});
+}"""
+
+
+def benchmark_notebook(folder: Path, repeat: int) -> None:
+    """Print the latencies of the application, and of a bare viewer of glue-jupyter."""
+    Scene(seed=1, bad_fraction=0.001).combined().image.write(folder / "x_s2d.fits")
+    write_notebook(folder / "ours.ipynb", OURS)
+    write_notebook(folder / "bare.ipynb", BARE)
+    print("Mouse move to new line data (milliseconds: median, 95%), JupyterLab in Chromium")
+    medians = []
+    with server(folder) as url:
+        for label, name, start in (
+            ("extraction_app, s2d 388x63", "ours.ipynb", (36.0 / 65.0, 0.3)),
+            ("bare glue-jupyter", "bare.ipynb", (0.5, 0.5)),
+        ):
+            with notebook(url, name) as page:
+                page.run(0)
+                times = _latencies(page, start, repeat)
+            medians.append(statistics.median(times))
+            print(f"  {label:28s} {medians[-1]:6.1f} {statistics.quantiles(times, n=20)[-1]:6.1f}")
+    print(f"  ratio {medians[0] / medians[1]:.2f}")
+
+
+def _latencies(page: Notebook, start: tuple[float, float], repeat: int) -> list[float]:
+    """Drag to and fro, one move at a time, and return the time until each new line."""
+    box = page.axes(0)
+    page.page.wait_for_timeout(3000.0)  # until the figures are drawn
+    x, y = (box[a] + f * box[s] for a, s, f in zip("xy", ("width", "height"), start, strict=True))
+    page.page.evaluate(WATCH)
+    mouse = page.page.mouse
+    mouse.move(x, y)
+    mouse.down()
+    for step in range(repeat):
+        mouse.move(x + 3.0 * (1 + step % 8), y)
+        page.page.wait_for_function("number => window.times.length > number", arg=step)
+    mouse.up()
+    return [float(one) for one in page.page.evaluate("window.times")][2:]

@@ -1,0 +1,64 @@
+"""JupyterLab in a real browser: an edge is dragged with the mouse, and the kernel knows."""
+
+from __future__ import annotations
+
+import re
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from tests.helpers.images import COLUMNS, SOURCE, saved, slit
+from tests.helpers.lab import notebook, server, write_notebook
+
+#: Edges of the default aperture: 8 columns around the source.
+UPPER = SOURCE + 4.0
+
+_STATE = """
+aperture = app.aperture
+print(aperture.xstart, aperture.xstop, float(app.spectrum.flux.value.sum()), app.live.cursor_row)
+"""
+
+
+def test_an_edge_is_dragged_in_jupyterlab(tmp_path: Path) -> None:
+    saved(slit(), tmp_path / "nod1_s2d.fits")
+    opening = 'import glue_lrs\napp = glue_lrs.viewers.extraction_app("nod1_s2d.fits")'
+    write_notebook(tmp_path / "test.ipynb", opening, _STATE, "app.set(xstrat=1)")
+    with server(tmp_path) as url, notebook(url, "test.ipynb") as page:
+        page.run(0)
+        box = page.axes(0)
+        start, stop, flux, _ = map(float, page.run(1).split())
+        assert (start, stop) == pytest.approx((8.8, 15.8))
+
+        # the axes show the columns from -1.5 to COLUMNS + 0.5
+        per_column = box["width"] / (COLUMNS + 2.0)
+        x, y = box["x"] + (UPPER + 1.5) * per_column, box["y"] + 0.3 * box["height"]
+        before = shot(page.page, box)
+        page.drag((x, y), (x + 4.0 * per_column, y))
+        page.page.locator("text=no background was subtracted").wait_for()
+        start, stop, wider, row = map(float, page.run(1).split())
+        assert start == pytest.approx(8.8)
+        assert abs(stop - 19.8) < 0.5
+        assert wider > 1.02 * flux
+
+        # the picture has changed where the edge was and where it is, and nowhere else
+        changed = np.abs(shot(page.page, box) - before).max(axis=(0, 2)) > 0.1
+        columns = np.flatnonzero(changed) * box["width"] / changed.size / per_column - 1.5
+        assert columns.min() > SOURCE - 1.5  # the handle in the middle has moved, too
+        assert columns.max() < stop + 1.5
+        assert np.ptp(columns) > 3.0
+
+        # a click beside the aperture moves the crosshair there
+        page.page.mouse.click(box["x"] + 35.0 * per_column, box["y"] + 0.5 * box["height"])
+        assert float(page.run(1).split()[3]) != row
+
+        error = page.run(2).strip().splitlines()
+        assert len(error) == 1
+        assert re.match("ReferenceFileError: .*unknown key 'xstrat'", error[0])
+
+
+def shot(page: object, box: dict[str, float]) -> np.ndarray:
+    """Pixels of a part of the page."""
+    return np.asarray(imread(BytesIO(page.screenshot(clip=box))))[..., :3]
