@@ -357,7 +357,7 @@ class ApertureOffSourceWarning(LRSWarning):
 
 
 class NegativeTraceWarning(LRSWarning):
-    """Warning that the aperture contains the negative trace of another nod."""
+    """Warning that the aperture contains a negative trace, such as that of another nod."""
 
 
 class NegativeFluxWarning(LRSWarning):
@@ -370,6 +370,10 @@ class NoSourceWarning(LRSWarning):
 
 class TraceWarning(LRSWarning):
     """Warning that the trace does not have the shape that the WCS gives."""
+
+
+class OutlierWarning(LRSWarning):
+    """Warning that the aperture contains outliers, such as cosmic rays."""
 
 
 class FitWarning(LRSWarning):
