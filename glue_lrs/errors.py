@@ -361,7 +361,7 @@ class ApertureOffSourceWarning(LRSWarning):
 
 
 class NegativeTraceWarning(LRSWarning):
-    """Warning that the aperture contains the negative trace of another nod."""
+    """Warning that the aperture contains a negative trace, such as that of another nod."""
 
 
 class NegativeFluxWarning(LRSWarning):
@@ -374,6 +374,10 @@ class NoSourceWarning(LRSWarning):
 
 class TraceWarning(LRSWarning):
     """Warning that the measured trace has a different shape from the trace of the WCS."""
+
+
+class OutlierWarning(LRSWarning):
+    """Warning that the aperture contains outliers, such as cosmic rays."""
 
 
 class FitWarning(LRSWarning):

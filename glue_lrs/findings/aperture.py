@@ -9,6 +9,7 @@ import numpy as np
 
 from glue_lrs.errors import Hint
 from glue_lrs.image.pixels import lost_share
+from glue_lrs.instrument import SLITLESS
 from glue_lrs.spectra.column_checks import REPORTED_LOSS
 from glue_lrs.spectra.findings import NEGLIGIBLE, SIGNIFICANT, Finding
 
@@ -92,9 +93,8 @@ def trace_findings(case: Case) -> Iterator[Finding]:
         if depth > SIGNIFICANT * source.column_error and source.snr > SIGNIFICANT:
             yield Finding(
                 "negative_trace",
-                f"the aperture contains the negative trace of another nod at column "
-                f"{source.column:.2f}, whose flux is {source.flux_ratio:.2g} times that of the "
-                "source",
+                f"the aperture contains {_negative_trace(case)} at column {source.column:.2f}, "
+                f"whose flux is {source.flux_ratio:.2g} times that of the source",
                 {"column": source.column, "ratio": source.flux_ratio},
             )
     known = np.flatnonzero(np.isfinite(case.measurement.trace))
@@ -109,6 +109,12 @@ def trace_findings(case: Case) -> Iterator[Finding]:
             f"columns between rows {known[low]} and {known[high]}",
             {"lean": lean, "error": error},
         )
+
+
+def _negative_trace(case: Case) -> str:
+    """Return the text for a negative trace. Observations without a slit have no nods."""
+    slitless = case.image.exp_type == SLITLESS
+    return "a negative trace" if slitless else "the negative trace of another nod"
 
 
 def lost_flux(case: Case, found: Finding) -> Finding:

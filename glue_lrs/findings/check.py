@@ -13,6 +13,7 @@ from glue_lrs.extraction.regions import region_findings
 from glue_lrs.findings.aperture import flux_findings, lost_flux, position_findings, trace_findings
 from glue_lrs.findings.background import background_findings
 from glue_lrs.findings.case import Case
+from glue_lrs.findings.outliers import outlier_findings
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.measurement.measure import measure
 from glue_lrs.spectra.findings import Finding, worst_first
@@ -30,6 +31,7 @@ CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     trace_findings,
     flux_findings,
     background_findings,
+    outlier_findings,
 )
 
 #: Measurement of each image, or the finding that says why there is none. They are cached as long as

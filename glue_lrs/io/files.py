@@ -10,6 +10,7 @@ import platform
 import re
 import secrets
 import shutil
+import time
 import warnings
 import zlib
 from collections import UserList
@@ -33,6 +34,10 @@ _COLUMN = "ASDF_METADATA"
 
 #: Largest number of characters of another package's error that a message quotes: two lines.
 _LONGEST_REASON = 160
+
+#: Age in seconds above which the temporary file of a process of another computer is a remainder: a
+#: week, as no file is written for so long.
+_OLD = 7 * 24 * 3600
 
 #: FITS file, given as a path, an open binary file, or an HDU list.
 Source: TypeAlias = str | os.PathLike[str] | io.IOBase | fits.HDUList
@@ -88,31 +93,46 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
                 temporary.unlink()
 
 
-def _temporary_start(process: int | str | None = None) -> str:
-    """Return the start of the names of temporary files of a process, by default of this one.
+def _temporary_start() -> str:
+    """Return the start of the names of temporary files of this process."""
+    return f".glue-lrs-{_computer():08x}-{os.getpid()}-"
 
-    The computer is a part of the name, because several may share a folder.
+
+def _computer() -> int:
+    """Return a number for the processes among which the number of a process is unique.
+
+    Computers, and containers of the same name on one computer, may share a folder. In Linux, the
+    numbers belong to a namespace, whose own number is unique until the computer is restarted.
     """
-    computer = zlib.crc32(platform.node().encode())
-    return f".glue-lrs-{computer:08x}-{process or os.getpid()}-"
+    parts = [platform.node()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text("ascii"))
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return zlib.crc32("".join(parts).encode())
 
 
 @functools.cache
 def _remove_remains(folder: Path) -> None:
     """Remove temporary files of processes that were killed, once for each folder.
 
-    Files of other users, of other computers and of processes that are running are kept.
+    Files of other users and of processes that are running are kept. Whether a process of another
+    computer is running is unknown: its files are kept until they are old.
     """
     if os.name != "posix":
         return
-    pattern = re.compile(_temporary_start(r"(\d{1,9})").replace(".", r"\.", 1) + "[0-9a-f]{16}")
+    pattern = re.compile(r"\.glue-lrs-([0-9a-f]{8})-(\d{1,9})-[0-9a-f]{16}")
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             match = pattern.match(entry.name)
-            if match is None or _is_running(int(match[1])):
+            if match is None:
+                continue
+            here = int(match[1], 16) == _computer()
+            if here and _is_running(int(match[2])):
                 continue
             with contextlib.suppress(OSError):
-                if entry.stat(follow_symlinks=False).st_uid == os.getuid():
+                found = entry.stat(follow_symlinks=False)
+                old = time.time() - found.st_mtime > _OLD
+                if found.st_uid == os.getuid() and (here or old):
                     os.unlink(entry.path)
 
 

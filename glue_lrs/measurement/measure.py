@@ -200,6 +200,7 @@ class _Evaluation:
             profile=profile,
             profile_error=profile_error,
             rejected=self.model.rejected,
+            outliers=self._outliers(),
             chi2=self.chi2,
             noise_factor=self.scale,
             unit=self.image.unit.to_string(),
@@ -250,6 +251,12 @@ class _Evaluation:
         jacobian[:, s] = 1.0
         jacobian[:, number : number + basis.shape[1]] = np.vstack([basis, reference])
         return np.sqrt(np.einsum("ri,ij,rj->r", jacobian, self.covariance, jacobian))
+
+    def _outliers(self) -> Array:
+        """Return row, column and excess over the model of each rejected pixel, shape (3, pixel)."""
+        row, column = np.nonzero(self.slit.good & ~self.model.good)
+        excess = (self.slit.data - self.fit.linear.model)[row, column]
+        return np.stack([self.slit.rows[row], self.slit.columns[column], excess])
 
     def _sign(self, s: int) -> float:
         """Return the sign of the weighted sum of the flux of source `s` over all rows."""

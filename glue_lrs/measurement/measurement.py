@@ -152,6 +152,8 @@ class Measurement:
         after background subtraction, and 1-sigma error of this profile, in the unit of the image.
     rejected : int
         Number of pixels that were rejected as outliers, without pixels that are bad in the image.
+    outliers : ndarray
+        Row, column and excess over the model of each of these pixels, shape (3, rejected).
     chi2 : float
         Reduced chi-square of the fit.
     noise_factor : float
@@ -192,6 +194,7 @@ class Measurement:
     profile: Array
     profile_error: Array
     rejected: int
+    outliers: Array
     chi2: float
     noise_factor: float
     unit: str = ""

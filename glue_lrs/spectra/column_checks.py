@@ -74,8 +74,8 @@ def flux_findings(columns: Mapping[str, NDArray[Any]], unit: str) -> list[Findin
     return [
         Finding(
             "negative_flux",
-            f"the mean flux is negative: {mean:.3g} +- {error:.2g} {unit}, as on the negative "
-            "trace of another nod or with too much background subtracted",
+            f"the mean flux is negative: {mean:.3g} +- {error:.2g} {unit}, as on a negative "
+            "trace or with too much background subtracted",
             {"mean": mean, "error": error},
         )
     ]

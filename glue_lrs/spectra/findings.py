@@ -77,6 +77,8 @@ KINDS: dict[str, Kind] = {
     "correction_off_centre": Kind("warning", errors.OffCentreCorrectionWarning),
     "correction_range": Kind("warning", errors.CorrectionRangeWarning),
     "correction_narrow": Kind("warning", errors.OffCentreCorrectionWarning),
+    "outliers": Kind("info"),
+    "outlier_flux": Kind("warning", errors.OutlierWarning),
     "fit": Kind("warning", errors.FitWarning),
     "fitted": Kind("info"),
     # combinations

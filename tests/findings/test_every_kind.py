@@ -276,6 +276,19 @@ CASES = [
         box(SOURCE, apcorr=SHORT_TABLE),
         twin={"apcorr": CORRECTION},
     ),
+    Case(
+        "outliers",
+        damaged("data", (120, 14), 1800.0),
+        box(SOURCE),
+        {"rows": 1, "highest": pytest.approx(0.15, abs=0.05)},
+        damaged("data", (120, slice(None)), 1800.0),
+    ),
+    Case(
+        "outlier_flux",
+        damaged("data", (slice(120, 123), 14), 5000.0),
+        box(SOURCE),
+        {"rows": 3, "share": pytest.approx(0.05, abs=0.02)},
+    ),
     Case("fit", nod(pointing_error=0.15), OPTIMAL),
     Case(
         "fitted",

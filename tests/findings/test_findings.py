@@ -135,6 +135,37 @@ def test_light_of_hot_columns_at_the_edge_is_not_the_target() -> None:
     assert not {"other_source", "source_outside"} & set(found)
 
 
+@pytest.mark.slow
+def test_emission_lines_are_no_outliers() -> None:
+    """A line of three rows has the width of the trace. A ray beside it is still found."""
+
+    def lines(wave: Any) -> Any:
+        each = [8.0 * np.exp(-0.5 * ((np.asarray(wave) - at) / 0.03) ** 2) for at in (6.0, 8.5, 11)]
+        return 1e-3 * (1.0 + sum(each))
+
+    image = Scene(seed=2, sources=(Source(flux=lines),)).s2d(nod=1).image
+    operator = Extract1D.from_reference(None, SLIT)
+    kinds = {"outliers", "outlier_flux"}
+    assert not kinds & {one.kind for one in operator.check(image)}
+    data = image.data.copy()
+    data[120, 14] += 6000.0
+    found = serious(operator.check(replace(image, data=data)))["outlier_flux"]
+    assert found.values["rows"] == 1
+
+
+@pytest.mark.slow
+def test_slitless_images_have_no_nods() -> None:
+    """Dark columns look like a negative trace."""
+    image = Scene(seed=1, sources=(Source(flux=3e-3),)).calints(n_int=1).image.integration(0)
+    data = image.data - 0.2 * np.roll(image.data, -20, axis=1)
+    operator = Extract1D.from_reference(None, SLITLESS, xstart=12, xstop=19)
+    found = serious(operator.check(replace(image, data=data)))["negative_trace"]
+    assert found.text.startswith("the aperture contains a negative trace at column 15.6")
+    assert not any(
+        "nod" in one.text for one in serious(operator.check(replace(image, data=data))).values()
+    )
+
+
 def test_a_background_region_on_the_other_nod(nod: SlitImage) -> None:
     clear = at(13.05, bkg_coeff=[[20.5], [24.5]])
     assert serious(clear.check(nod)) == {}

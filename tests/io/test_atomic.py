@@ -72,3 +72,28 @@ def test_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
     with atomic_write(here / "c.fits") as temporary:
         temporary.write_text("c")
     assert sorted(one.name for one in here.iterdir()) == sorted([*kept, "c.fits"])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are looked up by number")
+def test_files_of_other_computers_are_kept_until_they_are_old(tmp_path: Path) -> None:
+    """So are those of a container, in which other processes have the same numbers."""
+    with atomic_write(tmp_path / "x.fits") as temporary:
+        temporary.write_bytes(b"")
+        start, computer, process, _ = temporary.stem.rsplit("-", 3)
+    other = f"{int(computer, 16) ^ 1:08x}"
+    ended = 999_999_999  # above the largest number of a process
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    names = {
+        "mine": f"{start}-{computer}-{process}-{'0' * 16}.fits",
+        "remains": f"{start}-{computer}-{ended}-{'1' * 16}.fits",
+        "elsewhere": f"{start}-{other}-{ended}-{'2' * 16}.fits",
+        "old": f"{start}-{other}-{ended}-{'3' * 16}.fits",
+    }
+    for name in names.values():
+        (folder / name).write_bytes(b"half of it")
+    os.utime(folder / names["old"], (1.7e9, 1.7e9))
+    with atomic_write(folder / "new.fits") as temporary:
+        temporary.write_bytes(b"")
+    kept = {names["mine"], names["elsewhere"], "new.fits"}
+    assert {path.name for path in folder.iterdir()} == kept
