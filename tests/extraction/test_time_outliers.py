@@ -109,3 +109,25 @@ def test_rerun_from_a_file(tmp_path: Path) -> None:
     again = rerun(Extraction.read(tmp_path / "made_x1dints.fits").provenance)
     assert_array_equal(again.columns["FLUX"], found.columns["FLUX"])
     assert again.quality_mask("restored").sum() >= 1
+
+
+@pytest.mark.filterwarnings("ignore::glue_lrs.errors.LRSWarning")
+def test_segments_are_one_stack(tmp_path: Path) -> None:
+    """The planes of several files are patched when they are read, like those of one file."""
+    paths = []
+    for segment, first in ((1, 1), (2, 5)):
+        image = Scene(seed=segment).calints(4, first=first, segment=segment, n_total=8).image
+        data = np.array(image.data)
+        data[2, 200, 35] += 30 * np.nanmax(np.asarray(image.err))
+        data[1, 150, 36] = np.nan
+        paths.append(tmp_path / f"made-seg00{segment}_calints.fits")
+        replace(image, data=data).write(paths[-1])
+    joined = SlitImage.read(paths)
+    names = ("data", "err", "var_poisson", "var_rnoise", "var_flat", "dq")
+    arrays = {name: np.asarray(getattr(joined, name)) for name in names}
+    for how in ("replace", "lost"):
+        found = Extract1D(aperture=APERTURE, time_outliers=how).run(joined)
+        expected = Extract1D(aperture=APERTURE, time_outliers=how).run(replace(joined, **arrays))
+        for name in ("FLUX", "FLUX_ERROR", "NPIXELS", "QUALITY"):
+            assert_array_equal(found.columns[name], expected.columns[name])
+        assert [one for one in found.findings if one.kind == "time_outliers"]
