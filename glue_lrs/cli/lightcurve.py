@@ -14,7 +14,7 @@ import click
 
 from glue_lrs.cli import console, options, tasks
 from glue_lrs.cli.program import main
-from glue_lrs.errors import quoted
+from glue_lrs.errors import LRSError, quoted
 
 if TYPE_CHECKING:
     from glue_lrs.timeseries.curve import LightCurve
@@ -124,9 +124,14 @@ def lightcurve(
     """
     from matplotlib.figure import Figure
 
+    from glue_lrs.io.identify import IMAGE_KINDS, is_lrs_product
     from glue_lrs.plotting import plot_light_curve, save
     from glue_lrs.timeseries import light_curve
 
+    for path in files:
+        if is_lrs_product(path, IMAGE_KINDS):
+            text = "is an image, expected spectra (x1dints), which glue-lrs extract makes of it"
+            raise LRSError(text, subject=path)
     if pipeline:
         if (
             bins

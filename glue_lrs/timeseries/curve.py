@@ -15,13 +15,13 @@ from astropy.timeseries import TimeSeries
 
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import unified_io
-from glue_lrs.spectra.findings import Finding
-from glue_lrs.spectra.provenance import ProvenanceRecord, json_tree, recorded_findings
+from glue_lrs.spectra.provenance import ProvenanceRecord, json_tree
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from glue_lrs._utils.typing import Array, Mask
+    from glue_lrs.spectra.findings import Finding
 
 
 class LightCurveProvenance(ProvenanceRecord):
@@ -32,11 +32,6 @@ class LightCurveProvenance(ProvenanceRecord):
     """
 
     _keys = ("parameters", "inputs", "extractions", "findings", "versions", "date")
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """Findings about the light curves, worst first."""
-        return recorded_findings(self)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -77,7 +72,10 @@ class LightCurve:
     header : `~astropy.io.fits.Header`
         Primary header of the spectra, stored as a copy (`LazyHeader`).
     provenance : LightCurveProvenance
-        Parameters, inputs, findings and versions.
+        Parameters, inputs, findings and versions. The checksums of the files are computed at the
+        first access.
+    findings : tuple of Finding
+        Findings about the light curves and their spectra, worst first.
     """
 
     time: Time
@@ -94,14 +92,10 @@ class LightCurve:
     out_of_transit: Mask | None = None
     header: fits.Header = field(default_factory=fits.Header)
     provenance: LightCurveProvenance
+    findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "header", LazyHeader.from_header(self.header))
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """Findings about the light curves, worst first."""
-        return self.provenance.findings
 
     @property
     def time_label(self) -> str:

@@ -143,6 +143,7 @@ def light_curve(
     own = worst_first([*times.findings, *findings])
     # lost pixels are replaced
     kept = [one for one in stack.findings if not isinstance(one.message, LostPixelsWarning)]
+    recorded = worst_first([*own, *kept])
     parameters = {
         "edges": edges.tolist(),
         "weights": weights,
@@ -164,7 +165,8 @@ def light_curve(
         unit=stack.units.get("FLUX", ""),
         out_of_transit=outside,
         header=stack.header,
-        provenance=_provenance(parameters, source, stack, worst_first([*own, *kept])),
+        provenance=_provenance(parameters, source, stack, recorded),
+        findings=recorded,
     )
     if check:
         emit(own, stack.filename or "")

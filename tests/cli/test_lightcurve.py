@@ -12,6 +12,7 @@ from astropy.table import QTable
 from click.testing import CliRunner, Result
 
 from glue_lrs.cli import main
+from glue_lrs.simulation import Scene
 from glue_lrs.timeseries import light_curve
 from tests.helpers.light_curves import START, series
 
@@ -148,6 +149,13 @@ def test_other_files() -> None:
     Path("text_x1dints.fits").write_text("no FITS")
     assert refused("text_x1dints.fits").startswith("text_x1dints.fits: ")
     assert "missing_x1dints.fits: " in refused("missing_x1dints.fits")
+
+
+@pytest.mark.slow
+def test_an_image_must_be_extracted() -> None:
+    Scene(seed=1).calints(n_int=2).image.write("star_calints.fits")
+    line = refused("star_calints.fits")
+    assert line.startswith("star_calints.fits: is an image, expected spectra (x1dints), which")
 
 
 @pytest.mark.slow
