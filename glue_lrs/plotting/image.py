@@ -386,7 +386,7 @@ def plot_width(
     factor : float
         Half width of the aperture in units of the FWHM.
     ax : `~matplotlib.axes.Axes`, optional
-        Axes to draw into.
+        Axes to draw into; by default, the current axes of pyplot.
 
     Returns
     -------

@@ -147,7 +147,7 @@ def test_a_file_of_the_pipeline_is_read(tmp_path: Path) -> None:
     assert found.provenance is None
     assert found.clipped is None
     assert found.inputs == ()
-    assert repr(found) == "<Combination, 39, 3.70 to 18.23 um>"  # the pipeline lost a row
+    assert "39 wavelengths, 3.70 to 18.23 um" in repr(found)  # the pipeline lost a row
     assert found.to_spectrum().flux.unit == u.Jy
     assert Spectrum.read(tmp_path / "theirs_c1d.fits").meta["combination"].units["FLUX"] == "Jy"
     found.write(tmp_path / "ours_c1d.fits")

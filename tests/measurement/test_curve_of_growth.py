@@ -275,7 +275,7 @@ def test_report_table_and_json(faint: tuple[Simulated, Measurement, CurveOfGrowt
     stored = json.loads(json.dumps(growth.to_dict(), allow_nan=False))
     assert stored["best"] == growth.best
     assert np.shape(stored["snr"]) == growth.snr.shape
-    assert "best" in repr(growth)
+    assert f"highest S/N at {growth.best:.1f} columns" in repr(growth)
 
 
 @pytest.mark.parametrize("widths", [[], [0.5, 3.0], [np.nan]])

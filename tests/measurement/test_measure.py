@@ -429,7 +429,7 @@ def test_report_table_and_json() -> None:
     assert stored["sources"][0]["column"] == found.column
     assert stored["header"]["agrees"] is True
     assert len(stored["bands"]["fwhm"]) == found.bands.size
-    assert "target 1" in repr(found)
+    assert "target at column 1" in repr(found)
 
 
 def test_the_model_is_the_image(trials: dict[int, list[Trial]]) -> None:
