@@ -63,6 +63,7 @@ def write_notebook(path: Path, *cells: str) -> None:
 @contextmanager
 def server(folder: Path) -> Iterator[str]:
     """Run a server of JupyterLab in a folder, with the package of this folder in the kernels."""
+    chromium()  # fail before anything is started
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
