@@ -40,12 +40,14 @@ viewer.add_event_callback(moved, events=["dragstart", "dragmove", "dragend"])"""
 #: Time of the last move, and time until the next change of the path of the thick line.
 WATCH = """() => {
   window.times = [];
-  document.addEventListener("mousemove", () => { window.moved = performance.now(); }, true);
-  const lines = [...document.querySelectorAll(".bqplot path.line")];
-  const line = lines.find(one => parseFloat(one.style.strokeWidth) === 7);
-  new MutationObserver(() => {
-    if (window.moved) { window.times.push(performance.now() - window.moved); window.moved = 0; }
-  }).observe(line, {attributes: true, attributeFilter: ["d"]});
+  window.addEventListener("mousemove", () => { window.moved = performance.now(); }, true);
+  const thick = one => parseFloat(getComputedStyle(one.target).strokeWidth) === 7;
+  new MutationObserver(records => {
+    if (window.moved && records.some(thick)) {
+      window.times.push(performance.now() - window.moved);
+      window.moved = 0;
+    }
+  }).observe(document.body, {subtree: true, attributes: true, attributeFilter: ["d"]});
 }"""
 
 

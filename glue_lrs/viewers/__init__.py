@@ -1,4 +1,4 @@
-"""Viewers for glue. Only the modules in `qt` depend on a GUI toolkit.
+"""Viewers for glue. Only the modules in `qt` and `jupyter` depend on a toolkit.
 
 The names in ``__init__.pyi`` are imported on first access, because the import of glue is slow.
 """

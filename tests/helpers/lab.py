@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
 import nbformat
+from playwright.sync_api import TimeoutError, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,6 +63,7 @@ def write_notebook(path: Path, *cells: str) -> None:
 @contextmanager
 def server(folder: Path) -> Iterator[str]:
     """Run a server of JupyterLab in a folder, with the package of this folder in the kernels."""
+    chromium()  # fail before anything is started
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -104,8 +106,14 @@ _READY = """() => {
     return prompt?.innerText.includes("[") && status?.dataset.status === "idle";
 }"""
 
-#: Whether a prompt has a number, and another one than before.
-_FINISHED = "([prompt, before]) => /\\d/.test(prompt.innerText) && prompt.innerText != before"
+#: Prompt of a cell. It is sought each time, because JupyterLab makes it anew.
+_PROMPT = """number => document.querySelectorAll(".jp-Notebook .jp-CodeCell")[number]
+    .querySelector(".jp-InputPrompt").innerText"""
+_STARTED = f"([number, before]) => ({_PROMPT})(number) != before"
+_FINISHED = f"([number, before]) => /\\d/.test(({_PROMPT})(number))"
+
+#: Seconds after which a cell that has not started is run again: JupyterLab may still be loading.
+_START = 10.0
 
 
 class Notebook:
@@ -131,11 +139,16 @@ class Notebook:
     def run(self, number: int) -> str:
         """Run a cell, wait until it has finished, and return what it has printed."""
         cell = self.cells.nth(number)
-        prompt = cell.locator(".jp-InputPrompt")
-        before = prompt.inner_text()
-        cell.locator(".cm-content").click()
-        self.page.keyboard.press("Control+Enter")
-        self.page.wait_for_function(_FINISHED, arg=[prompt.element_handle(), before])
+        state = [number, self.page.evaluate(_PROMPT, number)]
+        end = time.monotonic() + _PATIENCE
+        started = False
+        while not started and time.monotonic() < end:
+            cell.locator(".cm-content").click()
+            self.page.keyboard.press("Control+Enter")
+            with suppress(TimeoutError):
+                self.page.wait_for_function(_STARTED, arg=state, timeout=1000.0 * _START)
+                started = True
+        self.page.wait_for_function(_FINISHED, arg=state)
         texts = cell.locator(".jp-OutputArea-output pre")
         return "\n".join(texts.nth(index).inner_text() for index in range(texts.count()))
 
@@ -164,8 +177,6 @@ class Notebook:
 @contextmanager
 def notebook(url: str, name: str, width: int = 1200, height: int = 1100) -> Iterator[Notebook]:
     """Open a notebook of a server in a browser."""
-    from playwright.sync_api import sync_playwright
-
     arguments = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader"]
     arguments += ["--enable-unsafe-swiftshader"]
     with sync_playwright() as playwright:

@@ -117,12 +117,30 @@ def set_line(mark: Lines, x: Any, y: Any) -> None:
         mark.visible = bool(x.size)
 
 
-def boxes(spans: Iterable[tuple[float, float]], across: tuple[float, float]) -> NDArray[np.float64]:
-    """Return the corners of boxes, of shape (2, box, 4): along the spans, and across them."""
-    spans = list(spans)
-    along = np.array([[low, high, high, low] for low, high in spans]).reshape(-1, 4)
-    other = np.array([across[0], across[0], across[1], across[1]], dtype=float)
-    return np.array([along, np.broadcast_to(other, along.shape)])
+def closed(
+    outlines: Iterable[tuple[NDArray[np.float64], NDArray[np.float64]]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return x and y of a line that closes each outline and is interrupted between them.
+
+    The outlines are a single line, because bqplot styles lines that are added later too late.
+    """
+    lines = [
+        (np.r_[x, x[0], x[0]], np.r_[y, y[0], np.nan])  # NaN interrupts the line
+        for x, y in outlines
+    ]
+    if not lines:
+        return np.empty(0), np.empty(0)
+    x, y = zip(*lines, strict=True)
+    return np.concatenate(x)[:-1], np.concatenate(y)[:-1]
+
+
+def boxes(
+    spans: Iterable[tuple[float, float]], across: tuple[float, float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the outlines of boxes as one line, along the spans and across them."""
+    low, high = across
+    other = np.array([low, low, high, high], dtype=float)
+    return closed((np.array([start, end, end, start]), other) for start, end in spans)
 
 
 class PointerTarget(Protocol):

@@ -20,7 +20,7 @@ from matplotlib import colormaps
 from glue_lrs.plotting.style import GREEN, ORANGE
 from glue_lrs.viewers.datasets.images import is_lrs_image
 from glue_lrs.viewers.jupyter.base import NotebookViewer
-from glue_lrs.viewers.jupyter.figure import add_marks, boxes, remove_marks, set_line
+from glue_lrs.viewers.jupyter.figure import add_marks, closed, remove_marks, set_line
 from glue_lrs.viewers.jupyter.regions import RegionEditor
 from glue_lrs.viewers.live.image_layer import (
     IntegrationShown,
@@ -114,7 +114,7 @@ class LRSImageView(NotebookViewer, ShowsOneImage, BqplotImageView):
         self.row_mark = Lines(scales=self.scales, colors=[ORANGE], stroke_width=1.3,
                               line_style="dashed", visible=False)  # fmt: skip
         self.range_mark = Lines(scales=self.scales, colors=[GREEN], fill_colors=[GREEN],
-                                fill="inside", close_path=True, fill_opacities=[0.16],
+                                fill="inside", fill_opacities=[0.16],
                                 stroke_width=1.0, visible=False)  # fmt: skip
         add_marks(self, self.range_mark, self.row_mark)
         self.editor = RegionEditor(self, live, ImageGeometry)
@@ -172,8 +172,9 @@ class LRSImageView(NotebookViewer, ShowsOneImage, BqplotImageView):
         for selected in live.wavelength_ranges:
             first, last = sorted(live.wavelengths.row(selected).tolist())
             spans.append((first - 0.5, last + 0.5))
-        y, x = boxes(spans, (left, right))
-        set_line(self.range_mark, x, y)
+        rows = [[first, last, last, first] for first, last in spans]
+        x = np.array([left, left, right, right])
+        set_line(self.range_mark, *closed((x, np.array(y)) for y in rows))
 
     # --- axes ------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from glue_lrs.viewers.jupyter.figure import (
     FigureFrame,
     PointerEvents,
     add_marks,
+    closed,
     on_size,
     remove_marks,
     set_line,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from glue_jupyter.bqplot.common.viewer import BqplotBaseView
+    from numpy.typing import NDArray
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
     from glue_lrs.viewers.live.region_geometry import Handle, Outline, RegionGeometry
@@ -31,8 +33,8 @@ if TYPE_CHECKING:
 
 _COLOURS = {"aperture": VERMILION, "background": BLUE}
 
-#: Opacity of regions, and of the selected region.
-_OPACITIES = (0.14, 0.28)
+#: Opacity of the areas of regions.
+_OPACITY = 0.2
 
 #: Areas in square pixels of the handles of regions, and of those of the selected region.
 _SIZES = (30, 70)
@@ -83,7 +85,7 @@ class RegionEditor(Follower):
         self.areas = {
             kind: Lines(
                 scales=scales, colors=[colour], fill_colors=[colour], fill="inside",
-                close_path=True, stroke_width=1.5, visible=False,
+                fill_opacities=[_OPACITY], stroke_width=1.5, visible=False,
             )
             for kind, colour in _COLOURS.items()
         }  # fmt: skip
@@ -118,16 +120,8 @@ class RegionEditor(Follower):
         """Draw the regions again after a change of the regions, the limits or the size."""
         regions, selected = self.geometry.regions, self.live.selected
         for kind, mark in self.areas.items():
-            drawn = [
-                (index, outline)
-                for index, region in enumerate(regions)
-                if region.kind == kind
-                for outline in [self.geometry.outline(region)]
-                if outline is not None
-            ]
-            x, y = _polygons([outline for _, outline in drawn])
-            set_line(mark, x, y)
-            mark.fill_opacities = [_OPACITIES[index == selected] for index, _ in drawn]
+            outlines = [self.geometry.outline(region) for region in regions if region.kind == kind]
+            set_line(mark, *closed(_corners(one) for one in outlines if one is not None))
         for large, mark in enumerate(self.handles):
             shown = [
                 (place, _COLOURS[region.kind])
@@ -228,12 +222,7 @@ class RegionEditor(Follower):
             self.on_text(text)
 
 
-def _polygons(outlines: list[Outline]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the corners of closed polygons, of shape (polygon, corner)."""
-    corners = max((2 * len(one.heights) for one in outlines), default=0)
-    made = np.empty((2, len(outlines), corners))
-    for polygon, (heights, lower, upper) in enumerate(outlines):
-        around = np.array([np.r_[lower, upper[::-1]], np.r_[heights, heights[::-1]]])
-        made[:, polygon, : around.shape[1]] = around
-        made[:, polygon, around.shape[1] :] = around[:, -1:]  # repeat the last corner
-    return made[0], made[1]
+def _corners(outline: Outline) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return x and y of the corners of a region."""
+    heights, lower, upper = outline
+    return np.r_[lower, upper[::-1]], np.r_[heights, heights[::-1]]

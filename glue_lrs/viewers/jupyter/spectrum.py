@@ -98,7 +98,7 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
         scales = self.scales
         self.frame = FigureFrame(self)
         self.range_mark = Lines(scales=scales, colors=[GREEN], fill_colors=[GREEN], fill="inside",
-                                close_path=True, fill_opacities=[0.18], stroke_width=1.0,
+                                fill_opacities=[0.18], stroke_width=1.0,
                                 visible=False)  # fmt: skip
         self.band = Lines(scales=scales, colors=[BLUE], fill_colors=[BLUE], fill="between",
                           opacities=[0.0, 0.0], fill_opacities=[0.25, 0.25], stroke_width=0,
