@@ -33,6 +33,14 @@ _LEAST_DISTANCE = 0.5
 #: this fraction when known sources and background are fitted simultaneously.
 _LEAST_INFORMATION = 0.02
 
+#: Detection: the columns have a pattern that is the same in all rows, as after an inexact flat
+#: field, if the variance of their means exceeds this multiple of that expected from the noise.
+#: For 40 columns, the ratio has a standard deviation of about 0.3 if there is no pattern.
+_PATTERN = 2.0
+
+#: Detection: fewest columns from which a pattern of the columns is estimated.
+_FEWEST_COLUMNS = 8
+
 #: Blends: distance in FWHM below which two sources are compared with a single source whose width is
 #: free.
 NEAR = 3.0
@@ -209,6 +217,7 @@ def _strongest(model: SourceModel, fit: engine.SlitFit) -> float | None:
     quarter = _quarters(slit)
     target = linear.smooth[0] if parameters.shift.size else np.ones(slit.rows.size)
     noise = engine.correlation(model, fit) * math.sqrt(max(linear.chi2 / linear.freedom, 1.0))
+    pattern = _pattern_variance(slit, weight, residual, noise) / noise**2
     best, where = 0.0, None
     for column in grid:
         start = int(slit.columns[0] - column) - first
@@ -219,15 +228,19 @@ def _strongest(model: SourceModel, fit: engine.SlitFit) -> float | None:
         rest = np.maximum(total - np.einsum("rl,rlm,rm->r", shared, linear.inverse, shared), 0.0)
         rest[rest < _LEAST_INFORMATION * total] = 0.0
         number = np.where(rest > 0, number, 0.0)
-        scores = [_score(number, rest), _score(number * target, rest * target**2)]
-        scores += [_score(number[quarter == n], rest[quarter == n]) for n in range(4)]
+        pixels = np.where(rest[:, np.newaxis] > 0, profile * weight, 0.0)
+        templates = [np.ones_like(target), target, *(quarter == n for n in range(4))]
+        scores = [
+            _score(number * one, rest * one**2, pattern * ((one @ pixels) ** 2).sum())
+            for one in templates
+        ]
         score = max(map(abs, scores)) / noise
         if score > max(best, _FOUND) and _bright_enough(fit, column, number, rest, width):
             best, where = score, float(column)
     return where
 
 
-def _score(number: Array, information: Array) -> float:
+def _score(number: Array, information: Array, extra: float) -> float:
     """Return the signal-to-noise ratio of a flux that is the same in all rows.
 
     Parameters
@@ -237,9 +250,38 @@ def _score(number: Array, information: Array) -> float:
         weight * profile * residual, shape (row,).
     information : ndarray
         Inverse variance of the flux in each row, shape (row,).
+    extra : float
+        Additional variance of the sum of `number`, which the variances of the pixels lack.
     """
     total = float(information.sum())
-    return float(number.sum()) / math.sqrt(total) if total > 0 else 0.0
+    return float(number.sum()) / math.sqrt(total + extra) if total > 0 else 0.0
+
+
+def _pattern_variance(slit: SlitCutout, weight: Array, residual: Array, noise: float) -> float:
+    """Return the variance of the columns, along the trace, that is due to a pattern in all rows.
+
+    It is computed from third differences of neighbouring columns. Sources and a gradient of the
+    background are smoother and hardly contribute.
+
+    Parameters
+    ----------
+    slit : SlitCutout
+        Pixels that are fitted.
+    weight, residual : ndarray
+        Inverse variance of each pixel, and residual times inverse variance, shape (row, column).
+    noise : float
+        Factor by which the errors of the pixels are too small.
+    """
+    place = slit.columns - np.rint(slit.curve).astype(int)[:, np.newaxis]
+    place = (place - place.min()).ravel()
+    total, power = np.bincount(place, residual.ravel()), np.bincount(place, weight.ravel())
+    known = power > 0.5 * power.max()
+    if known.sum() < _FEWEST_COLUMNS:
+        return 0.0
+    change = np.diff(total[known] / power[known], 3)
+    found = float(np.quantile(np.abs(change), 0.683)) ** 2 / 20.0  # 1 + 9 + 9 + 1
+    expected = noise**2 * float(np.median(1.0 / power[known]))
+    return found - expected if found > _PATTERN * expected else 0.0
 
 
 def _bright_enough(

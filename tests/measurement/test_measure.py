@@ -388,6 +388,21 @@ def test_no_source_is_an_error(make_image: Callable[..., SlitImage]) -> None:
         measure(make_image((90, 30)))
 
 
+@pytest.mark.parametrize("seed", [2, 3])
+def test_a_pattern_of_the_columns_is_no_source(seed: int) -> None:
+    """As in real pixels of the sky, without a flat field. A faint source is still found."""
+    pattern = 1.0 + 0.01 * np.random.default_rng(seed).normal(size=72)
+
+    def sky(flux: float) -> SlitImage:
+        scene = Scene(seed=seed, sources=(Source(flux=flux),))
+        image = scene.calints(n_int=1).image.integration(0)
+        return replace(image, data=image.data * pattern)
+
+    with pytest.raises(SourceError, match="no source above 5 standard deviations"):
+        measure(sky(1e-12))
+    assert measure(sky(1e-5)).column == pytest.approx(35.64, abs=0.05)
+
+
 def test_a_negative_trace_alone_is_an_error() -> None:
     image = made(30, 12).s2d(nod=1, subtract_nod=False).image
     with pytest.raises(SourceError, match="only negative traces"):
