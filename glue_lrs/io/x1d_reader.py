@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from glue_lrs.errors import LRSWarning, ProductError, listed, warn
 from glue_lrs.instrument import SLITLESS
 from glue_lrs.io import tables
-from glue_lrs.io.files import native, opened
+from glue_lrs.io.files import native, opened, reading
 from glue_lrs.io.headers import check_exp_type, without_structure
 from glue_lrs.io.plausibility import check_spectrum
 from glue_lrs.io.provenance import stored_provenance
@@ -98,13 +98,13 @@ def read_x1d(source: Source) -> list[Extraction]:
                 filename=label,
             )
             spectra.extend(_split_by_wavelength(extraction))
-    spectra = _stacked(spectra)
-    if len(spectra) > 1 and all(one.is_stack for one in spectra):
-        with contextlib.suppress(ProductError):  # they are not segments, or have other wavelengths
-            joined, gaps = join_segments(spectra, _table_names(spectra), label)
-            spectra, notes = [joined], notes + gaps
-    if len(spectra) == 1 and spectra[0].is_stack:
-        spectra = [_with_int_times(spectra[0], notes)]
+        spectra = _stacked(spectra)
+        if len(spectra) > 1 and all(one.is_stack for one in spectra):
+            with contextlib.suppress(ProductError), reading():  # they may be no segments
+                joined, gaps = join_segments(spectra, _table_names(spectra), label)
+                spectra, notes = [joined], notes + gaps
+        if len(spectra) == 1 and spectra[0].is_stack:
+            spectra = [_with_int_times(spectra[0], notes)]
     for note in notes:
         warn(note.about(label))
     return spectra
@@ -150,7 +150,8 @@ def read_single(source: Source | Sequence[Source]) -> Extraction:
     spectra = [read_single(one) for one in source]
     if len(spectra) == 1:
         return spectra[0]
-    joined, notes = join_segments(spectra, [str(one.filename) for one in spectra])
+    with reading():
+        joined, notes = join_segments(spectra, [str(one.filename) for one in spectra])
     for note in notes:
         warn(note.about(joined.filename))
     return joined
@@ -165,15 +166,16 @@ def _difference(spectra: Sequence[Extraction]) -> str:
     """Return the reason why several spectra of a file are not one stack."""
     if all(one.is_stack for one in spectra):
         try:
-            join_segments(spectra, _table_names(spectra))
+            with reading():
+                join_segments(spectra, _table_names(spectra))
         except ProductError as error:
             return f"which are not one time series ({error})"
     return "each with its own wavelengths"
 
 
 def _table_names(spectra: Sequence[Extraction]) -> list[str]:
-    """Return a name for each table of a file, such as "table 1 (EXTRACT1D)", for messages."""
-    return [f"table {number} ({EXTENSION})" for number in range(1, len(spectra) + 1)]
+    """Return a name for each table of a file, such as "x_x1dints.fits, table 1", for messages."""
+    return [f"{one.filename}, table {number}" for number, one in enumerate(spectra, start=1)]
 
 
 def _read_table(
@@ -201,6 +203,11 @@ def _read_table(
         odd = next((name for name, values in stored.items() if values.ndim != 1), None)
         if odd is not None:
             raise ProductError(f"{odd} has the shape {stored[odd].shape}, expected ({len(data)},)")
+        text = next(
+            (name for name, values in stored.items() if values.dtype.kind not in "iuf"), None
+        )
+        if text is not None:
+            raise ProductError(f"{text} is of type {stored[text].dtype}, expected numbers")
         times = _times_table(stored)
         if "N_ALONGDISP" in names:  # values after the first N_ALONGDISP are padding
             length = int(np.max(data[names["N_ALONGDISP"]]))
@@ -280,7 +287,12 @@ def _with_int_times(extraction: Extraction, notes: list[LRSWarning]) -> Extracti
         return extraction
     without = ~has_times(extraction)
     numbers = integration_numbers(extraction)
-    found = matching_times(numbers, int_times)
+    try:
+        with reading("INT_TIMES"):
+            found = matching_times(numbers, int_times)
+    except ProductError as error:  # the spectra themselves are intact
+        notes.append(LRSWarning(f"{error.text}; the times of the integrations are unknown"))
+        return extraction
     known = np.any([np.isfinite(found[name]) for name in TIMES.values()], axis=0)
     if not (without & known).any():
         return extraction

@@ -86,18 +86,25 @@ def segment_order(segments: Sequence[Segment]) -> tuple[list[int], list[LRSWarni
                 "integration once in a time series",
                 subject=after.label,
             )
-    every = np.concatenate([segments[index].numbers for index in order])
-    missing = np.setdiff1d(np.arange(every.min(), every.max() + 1), every)
-    if not missing.size:
+    every = np.unique(np.concatenate([one.numbers for one in segments]))
+    gaps = [(a + 1, b - 1) for a, b in pairwise(every.tolist()) if b > a + 1]
+    if not gaps:
         return order, []
-    return order, [LRSWarning(f"{spans(missing)} of the exposure are missing between the segments")]
+    return order, [LRSWarning(f"{_listed(gaps)} of the exposure are missing between the segments")]
 
 
 def spans(numbers: NDArray[np.int_]) -> str:
     """Return ascending numbers of integrations as text: "the integrations 1 to 4, 9"."""
     runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
-    spans = (f"{run[0]} to {run[-1]}" if run.size > 1 else str(run[0]) for run in runs)
-    return f"the integration{'s' * (numbers.size > 1)} {', '.join(spans)}"
+    return _listed([(int(run[0]), int(run[-1])) for run in runs])
+
+
+def _listed(ranges: Sequence[tuple[int, int]]) -> str:
+    """Return ranges of integrations, of which the first ten are named, as text."""
+    parts = [f"{first} to {last}" if last > first else str(first) for first, last in ranges[:10]]
+    several = len(ranges) > 1 or ranges[0][1] > ranges[0][0]
+    more = ", ..." if len(ranges) > len(parts) else ""
+    return f"the integration{'s' * several} {', '.join(parts)}{more}"
 
 
 def exposure_of(header: fits.Header) -> tuple[object, ...] | None:
@@ -119,15 +126,17 @@ def integration_numbers(extraction: Extraction) -> NDArray[np.int_]:
     """Return the number of each integration of a stack within the exposure.
 
     The pipeline counts the integrations of each segment from 1 if it does not use INT_TIMES. Such
-    numbers are corrected with INTSTART.
+    numbers are corrected with INTSTART, unless the integrations would then exceed NINTS.
     """
     number = len(extraction.columns["FLUX"])
-    times, start = extraction.times, LazyHeader.view(extraction.header).get("INTSTART")
+    header, times = LazyHeader.view(extraction.header), extraction.times
+    start, total = header.get("INTSTART"), header.get("NINTS")
     stored = np.arange(1, number + 1)
     if times is not None and "INT_NUM" in times.colnames:
         stored = np.asarray(times["INT_NUM"], dtype=int)
     counted = not has_times(extraction).any() and np.array_equal(stored, np.arange(1, number + 1))
-    return stored + start - 1 if counted and isinstance(start, int) and start > 1 else stored
+    later = isinstance(start, int) and isinstance(total, int) and 1 < start <= total - number + 1
+    return stored + start - 1 if counted and later else stored
 
 
 def has_times(extraction: Extraction) -> NDArray[np.bool_]:

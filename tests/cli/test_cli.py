@@ -815,7 +815,7 @@ def test_info_of_an_image(made: Path, here: Path) -> None:
     assert "which is 29.50 to 41.50 (edges: src_coeff)" in text
     assert "9 of 89856: 5 NaN in SCI and 4 flagged in DQ" in text
     assert "2 of the 13968 in the default aperture" in text  # 388 rows of 12 columns, 3 times
-    assert "integrations 1 to 3, MJD 60994.6" in text
+    assert "integrations 1 to 3 of 3, MJD 60994.6" in text
     assert "R_FLAT=jwst_miri_flat_0001.fits" in text
 
 

@@ -169,6 +169,13 @@ def test_gaps_are_reported(paths: list[Path]) -> None:
     assert stack.times["INT_NUM"].tolist() == [1, 2, 3, 6, 7, 8, 9]
 
 
+def test_absurd_numbers_take_no_memory(tmp_path: Path) -> None:
+    parts = [segment(1, [1, 2], INTSTART=10**18), segment(2, [2**31 - 2])]
+    path = one_file(tmp_path / "a_x1dints.fits", parts)
+    with pytest.warns(LRSWarning, match="integrations 3 to 2147483645 of the exposure are missing"):
+        assert [one.columns["FLUX"].shape for one in read_x1d(path)] == [(3, 6)]
+
+
 def narrower(part: Extraction) -> Extraction:
     return replace(part, columns={n: v[:, 1:] for n, v in part.columns.items()})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +254,24 @@ def test_spectra_alone_are_shown(
     (layer,) = viewer.layers
     assert layer.layer is data
     assert layer.visible
+
+
+def test_spectra_of_segments_open_as_one_stack(
+    app: Any, products: dict[str, Path], tmp_path: Path
+) -> None:
+    image = SlitImage.read(products["calints"])
+    stack = Extract1D.from_reference(None, image.exp_type, apply_apcorr=False).run(image)
+    assert stack.times is not None
+    paths = [tmp_path / "seg1_x1dints.fits", tmp_path / "seg2_x1dints.fits"]
+    for path, part in zip(paths, (slice(0, 2), slice(2, None)), strict=True):
+        columns = {name: values[part] for name, values in stack.columns.items()}
+        replace(stack, columns=columns, times=stack.times[part]).write(path)
+    fill(app, paths[::-1])
+    (data,) = app.data_collection
+    assert data.label == "seg1_x1dints.fits and 1 more segment"
+    flux = stack.columns["FLUX"][:, ::-1]  # with ascending wavelengths
+    np.testing.assert_array_equal(data["flux"], flux)
+    assert len(viewers(app)) == 1
 
 
 def test_a_combined_spectrum_is_compared_with(
