@@ -1,4 +1,3 @@
-from . import viewers
 from .apertures.aperture import Aperture
 from .apertures.aperture_correction import ApertureCorrection
 from .apertures.background import Background
@@ -40,5 +39,4 @@ __all__ = [
     "plot_image",
     "plot_spectrum",
     "rerun",
-    "viewers",
 ]

@@ -70,7 +70,7 @@ def test_public_names() -> None:
         "Aperture", "ApertureCorrection", "Background", "Extract1D", "Extraction", "LRSError",
         "LRSWarning", "OptimalExtractor", "PSFProfile", "Reference", "SlitImage", "combine",
         "curve_of_growth", "extract", "measure", "plot_cut", "plot_image",
-        "plot_spectrum", "rerun", "viewers",
+        "plot_spectrum", "rerun",
     }  # fmt: skip
     # A star import would hide Python's `open`.
     assert set(dir(glue_lrs)) == {*glue_lrs.__all__, "open"}
