@@ -374,8 +374,9 @@ def _scatter_findings(scatter: Array, sigma: Array, flux: Array) -> list[Finding
     if not expected > 0 or not level > 0 or number < 3:
         return []
     factor = float(scatter[0]) / expected
-    # The relative error of the scatter of n points is 1 / sqrt(n) (`point_scatter`).
-    if factor < _EXCESS or (factor - 1.0) < SIGNIFICANT / np.sqrt(number):
+    # The relative error of the scatter of n points is 1 / sqrt(n), or 1.4 / sqrt(n) for ten points,
+    # of which the ingress and egress of a transit are many.
+    if factor < _EXCESS or (factor - 1.0) < SIGNIFICANT * 1.4 / np.sqrt(number):
         return []
     text = (
         f"the white light curve scatters by {1e6 * scatter[0] / level:.0f} ppm from point to point "
