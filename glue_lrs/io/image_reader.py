@@ -340,8 +340,13 @@ def _times(
     time_series = primary.get("TSOVISIT") is True and (total is None or total >= 2)
     if hdu is None or len(shape) != 3 or not time_series:
         return None
+    first = header_integer("INTSTART", primary)
+    last = header_integer("INTEND", primary)
+    first = 1 if first is None else first
+    last = (total if total is not None else first + shape[0] - 1) if last is None else last
     try:
         with reading("INT_TIMES"):
+            wanted = first + np.arange(shape[0])
             columns = _time_columns(hdu)
             rows = len(columns.get("integration_number", ()))
             if not rows and hdu.header.get("TFIELDS") and not hdu.header.get("NAXIS2"):
@@ -349,11 +354,6 @@ def _times(
     except ProductError as error:  # the image itself is intact
         notes.append(LRSWarning(f"{error.text}; the times of the integrations are unknown"))
         return None
-    first = header_integer("INTSTART", primary)
-    last = header_integer("INTEND", primary)
-    first = 1 if first is None else first
-    last = (total if total is not None else first + shape[0] - 1) if last is None else last
-    wanted = first + np.arange(shape[0])
     known = np.isin(wanted, columns["integration_number"] if rows else ())
     if not known.all() or last > columns["integration_number"].max():
         number = columns["integration_number"] if rows else np.zeros(1)

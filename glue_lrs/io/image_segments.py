@@ -15,7 +15,7 @@ from glue_lrs.errors import ProductError, warn
 from glue_lrs.image.joined import JoinedPlane
 from glue_lrs.image.pixels import DATA_PLANES
 from glue_lrs.image.slit_image import SlitImage
-from glue_lrs.io.files import opened
+from glue_lrs.io.files import opened, reading
 from glue_lrs.io.headers import header_integer
 from glue_lrs.io.identify import hdu_by_name, identify_kind
 from glue_lrs.io.image_reader import read_image
@@ -69,7 +69,8 @@ def read_images(source: Source | Sequence[Source]) -> SlitImage:
     images = [read_image(one, flags_in_memory=False) for one in source]
     for one in images:
         _check_alike(one, images[0])
-    numbers = [_numbers(one) for one in images]
+    with reading("INTSTART"):  # its value may be absurd
+        numbers = [_numbers(one) for one in images]
     order, notes = segment_order(
         [
             Segment(one.label, one.header, number)
