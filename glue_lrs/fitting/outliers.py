@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from scipy.ndimage import binary_opening, maximum_filter1d
 
+from glue_lrs._utils.statistics import nanmedian
 from glue_lrs._utils.typing import Array, Mask
 from glue_lrs.fitting.cutout import PixelPlanes
 from glue_lrs.fitting.least_squares import fit_rows, residuals
@@ -28,6 +30,10 @@ NO_PIXELS: PixelIndex = (np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp))
 #: the sum of `_SPIKE` standard deviations and the fraction `_SPIKE_FRACTION` of the median, which
 #: allows for gradients of the spectrum.
 _SPIKE, _SPIKE_FRACTION = 8.0, 0.5
+
+#: Groups of many rows: number of ranges of rows, smallest value in units of the largest median of a
+#: column in a range and its neighbours, and number of columns from which on a group may be a line.
+_PARTS, _GROUP, _WIDE = 4, 3.0, 3
 
 #: Largest number of pixels that are rejected in each row of the image, one after the other.
 _ROUNDS = 12
@@ -59,7 +65,24 @@ def reject_spikes(pixels: PixelPlanes, half: int = 3) -> PixelPlanes:
     middle = np.where(count > 0, middle, 0.0)[..., 0]
     limit = _SPIKE * np.sqrt(pixels.variance) + _SPIKE_FRACTION * np.abs(middle)
     good = pixels.good & ~(np.abs(pixels.data - middle) > limit)
+    good &= ~_narrow_groups(pixels, good)
     return replace(pixels, good=good, data=np.where(good, pixels.data, 0.0))
+
+
+def _narrow_groups(pixels: PixelPlanes, good: Mask) -> Mask:
+    """Return the mask of pixels in groups of many rows that are narrower than a source.
+
+    They are hot columns or traces of cosmic rays, longer than half of the window of
+    `reject_spikes`. An emission line that is as bright has the width of the source.
+    """
+    values, level = np.where(good, pixels.data, np.nan), np.zeros(good.shape)
+    parts = np.array_split(np.arange(len(good)), min(_PARTS, len(good)))
+    medians = np.abs([np.nan_to_num(nanmedian(values[part], axis=0)) for part in parts])
+    for part, largest in zip(parts, maximum_filter1d(medians, 3, axis=0), strict=True):
+        level[part] = largest
+    group = good & (np.abs(pixels.data) > _SPIKE * np.sqrt(pixels.variance) + _GROUP * level)
+    wide = binary_opening(group, np.ones((1, _WIDE)))
+    return group & ~wide
 
 
 #: Number of rows to either side with whose residuals in the same column a residual is compared.

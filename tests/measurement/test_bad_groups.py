@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glue_lrs import measure
+from glue_lrs import Extract1D, measure
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.simulation import Scene, Source
 
@@ -53,3 +53,17 @@ def test_a_source_without_a_continuum_is_found() -> None:
     found = measure(Scene(seed=1, sources=(Source(flux=lines),)).s2d(nod=1).image)
     assert found.column == pytest.approx(13.05, abs=0.02)
     assert found.target.snr > 100.0
+
+
+@pytest.mark.parametrize(("column", "value"), [(14, 1e5), (16, 3e3)])
+def test_a_group_of_many_rows_does_not_change_an_optimal_extraction(
+    image: SlitImage, column: int, value: float
+) -> None:
+    """As a hot column, or the trace of a ray. It is longer than the window of a running median."""
+    operator = Extract1D.from_reference(None, image.exp_type, extraction_type="optimal")
+    data = image.data.copy()
+    data[150:174, column] += value
+    expected, found = operator.run(image), operator.run(replace(image, data=data))
+    np.testing.assert_allclose(
+        found.columns["FLUX"][20:360], expected.columns["FLUX"][20:360], rtol=0.01
+    )
