@@ -44,6 +44,7 @@ def started(folder: Path, jobs: int) -> tuple[subprocess.Popen[str], list[int]]:
         [sys.executable, str(program), *words, "--output-dir", "new", "--jobs", str(jobs)],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # nohup ignores it
     )  # fmt: skip
     end = time.monotonic() + PATIENCE
     while len(list(marks.iterdir())) < jobs and time.monotonic() < end:
