@@ -126,7 +126,7 @@ class ApertureCorrection:
             return NotImplemented
         return self.subarray.upper() == other.subarray.upper() and all(
             np.array_equal(getattr(self, name), getattr(other, name))
-            for name in ("wavelength", "size", "factor")
+            for name in ("wavelength", "size", "factor", "error")
         )
 
     def __hash__(self) -> int:

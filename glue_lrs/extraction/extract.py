@@ -30,7 +30,7 @@ _MEASURE = "glue_lrs.measurement:aperture_at_source"
 _PLACE = "glue_lrs.measurement:place_background"
 
 #: Keys that have no effect without a background.
-_BACKGROUND = ("bkg_fit", "bkg_order", "smoothing_length", "fixed_background")
+_BACKGROUND = ("bkg_fit", "bkg_order", "smoothing_length")
 
 
 def extract(
@@ -125,7 +125,8 @@ def _with_measured_aperture(
 ) -> dict[str, Any]:
     """Return the keys with an aperture on the measured trace, as wide as that of the reference."""
     for key in ("xstart", "xstop", "src_coeff", "use_source_posn"):
-        if keys.get(key) not in (None, False):
+        value = keys.get(key)
+        if value is not None and value is not False:
             raise ReferenceFileError(f"aperture is 'measured' and {key} is given, expected one")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LRSWarning)  # about the aperture that is replaced
@@ -145,7 +146,8 @@ def _with_automatic_background(
 ) -> dict[str, Any]:
     """Return the keys with background regions, of which the median is subtracted by default."""
     if keys.get("bkg_coeff") is not None or keys.get("subtract_background") is False:
-        other = "bkg_coeff is given" if keys.get("bkg_coeff") else "subtract_background is false"
+        given = keys.get("bkg_coeff") is not None
+        other = "bkg_coeff is given" if given else "subtract_background is false"
         raise ReferenceFileError(f"background is 'auto' and {other}, expected one of the two")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LRSWarning)  # the final operator issues them

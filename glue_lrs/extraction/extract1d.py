@@ -22,6 +22,7 @@ from glue_lrs.extraction.options import (
     check_profile_options,
     inexpressible,
     prepared_image,
+    typed_image,
     unused_options,
 )
 from glue_lrs.extraction.parameters import operator_parameters, operator_text
@@ -548,7 +549,7 @@ class Extract1D:
 
     def positions(self, image: SlitImage) -> bool:
         """Return whether the aperture is moved to the source on this image."""
-        return self.placement_rule.follows_source(prepared_image(self, image))
+        return self.placement_rule.follows_source(typed_image(self, image))
 
     def place(self, image: SlitImage, findings: list[Finding] | None = None) -> Placement:
         """Return the position of the aperture on an image.
@@ -565,7 +566,7 @@ class Extract1D:
         Placement
             Offsets and trace that define the position of the aperture.
         """
-        return self.placement_rule.place(self.aperture, prepared_image(self, image), findings)
+        return self.placement_rule.place(self.aperture, typed_image(self, image), findings)
 
     def weights(self, image: SlitImage, placement: Placement) -> Weights:
         """Return the pixel weights of the aperture.

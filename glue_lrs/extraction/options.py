@@ -30,12 +30,17 @@ def prepared_image(operator: Extract1D, image: ImageSource) -> SlitImage:
     image : SlitImage, `~specutils.Spectrum`, str or path-like
         Image, as for `Extract1D.run`.
     """
-    found = SlitImage.from_any(image).as_source_type(operator.source_type)
+    found = typed_image(operator, image)
     if operator.filled_pixels == "lost":
         found = without_filled_pixels(found)
     if operator.time_outliers != "keep" and found.is_stack and len(found.data) >= FEWEST:
         found = without_time_outliers(found, operator.time_outliers)
     return found
+
+
+def typed_image(operator: Extract1D, image: ImageSource) -> SlitImage:
+    """Return the image with the source type of an operator. The parameters are as above."""
+    return SlitImage.from_any(image).as_source_type(operator.source_type)
 
 
 def check_profile_options(operator: Extract1D) -> None:

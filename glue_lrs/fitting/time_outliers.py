@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import median_filter
 
-from glue_lrs._utils.statistics import masked_median, median_variance
+from glue_lrs._utils.statistics import masked_median, median_variance, nanmedian
+from glue_lrs.errors import ProductError
 from glue_lrs.fitting.least_squares import invert_ridge
 from glue_lrs.image.patched_plane import PatchedPlane
 from glue_lrs.image.pixels import PLANES, lost_pixels
@@ -59,6 +60,13 @@ _OUTLYING = 4.5
 #: Smallest number of pixels of a band from which a standard deviation is estimated, to 8% or
 #: better, and lower limit of this standard deviation.
 _SAMPLE, _SMALLEST = 200, 1e-3
+
+#: Fraction of the information about flux and background that the good pixels of a band must
+#: contain. Otherwise its lost pixels are not replaced.
+_INFORMATION = 0.5
+
+#: Number of columns with a wavelength that are too few for a model of source and background.
+_FEWEST_COLUMNS = 4
 
 #: Number of integrations from which a typical error is computed.
 _ERRORS = 16
@@ -152,7 +160,10 @@ def removed_time_outliers(image: SlitImage) -> TimeOutliers | None:
 
 
 def find_time_outliers(image: SlitImage) -> TimeOutliers:
-    """Find outliers along time. The result is cached as long as the image exists.
+    """Find outliers along time.
+
+    The result is cached as long as the image exists. Values that are assigned to elements of its
+    arrays are not noticed; make a new image instead (`dataclasses.replace`).
 
     Parameters
     ----------
@@ -162,6 +173,12 @@ def find_time_outliers(image: SlitImage) -> TimeOutliers:
     if image not in _FOUND:
         known = np.isfinite(image.wavelength)
         rows, columns = np.flatnonzero(known.any(axis=1)), np.flatnonzero(known.any(axis=0))
+        if np.ptp(columns) < _FEWEST_COLUMNS if columns.size else True:
+            raise ProductError(
+                f"has {columns.size} columns with a wavelength, expected more than "
+                f"{_FEWEST_COLUMNS} to find outliers along time",
+                subject=image.label,
+            )
         window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
         number = len(image.data)
         edges = np.linspace(0, number, max(round(number / _GROUP), 1) + 1).round().astype(int)
@@ -189,7 +206,7 @@ def _search(image: SlitImage, where: tuple[slice, slice, slice]) -> tuple[Any, A
     middle = masked_median(data, good)
     known = np.isfinite(middle)
     sigma = _typical_error(image, where, data, good, middle)
-    expected, pull = _deviations(data, good & known, middle, sigma)
+    expected, pull, fitted = _deviations(data, good & known, middle, sigma)
     # A brighter source has larger noise, and the noise of the median is scaled with the source.
     bright = np.divide(expected, middle, where=middle > _THRESHOLD * sigma, out=np.ones_like(data))
     of_median = (bright - 1.0) ** 2 * median_variance(np.array(len(data)))
@@ -198,8 +215,9 @@ def _search(image: SlitImage, where: tuple[slice, slice, slice]) -> tuple[Any, A
     # With few integrations, the scatter of one pixel may be small by chance.
     scatter = np.maximum(scatter, median_filter(scatter, size=(_BAND, 1), mode="nearest"))
     outliers = np.abs(pull) > _THRESHOLD * np.maximum(scatter, 1.0)
-    # A pixel that is lost in most integrations is not known well enough to be replaced.
-    lost = ~good & (good.mean(axis=0) > 0.5) & np.isfinite(image.wavelength[where[1:]])
+    # A pixel that is lost in most integrations is not known well enough to be replaced, nor is one
+    # in an integration of which most of the band is lost.
+    lost = ~good & (good.mean(axis=0) > 0.5) & np.isfinite(image.wavelength[where[1:]]) & fitted
     found = []
     for mask in (outliers, lost):
         at = np.array(np.nonzero(mask))
@@ -214,14 +232,29 @@ def _search(image: SlitImage, where: tuple[slice, slice, slice]) -> tuple[Any, A
 def _typical_error(
     image: SlitImage, where: tuple[slice, ...], data: NDArray[Any], good: Mask, middle: Array
 ) -> NDArray[np.float32]:
-    """Return the median error of each pixel, or its scatter if the stack has no errors."""
+    """Return the error of each pixel in a typical integration, shape (row, column).
+
+    It is the median error from the variances, without that of the flat field, which is the same in
+    all integrations; else the median of ERR; else the scatter of neighbouring integrations.
+    """
+    some = slice(None, None, max(len(data) // _ERRORS, 1))
+    present = [plane for plane in (image.var_poisson, image.var_rnoise) if plane is not None]
+    variances = [np.asarray(plane[where][some], dtype=float) for plane in present]
     if image.err is not None:
-        some = slice(None, None, max(len(data) // _ERRORS, 1))
-        sigma = masked_median(np.asarray(image.err[where][some]), good[some])
-    else:
-        sigma = _SIGMA_PER_MAD * masked_median(np.abs(data - middle), good)
-    usable = np.isfinite(sigma) & (sigma > 0)
-    typical = float(np.median(sigma[usable])) if usable.any() else 1.0
+        errors = np.square(np.asarray(image.err[where][some], dtype=float))
+        variances = [np.sum(variances, axis=0), errors] if variances else [errors]
+    elif variances:
+        variances = [np.sum(variances, axis=0)]
+    sigma, usable = np.zeros_like(middle), np.zeros(middle.shape, dtype=bool)
+    for variance in variances:
+        found = np.sqrt(np.maximum(masked_median(variance, good[some]), 0.0))
+        sigma = np.where(usable, sigma, found)
+        usable = np.isfinite(sigma) & (sigma > 0)
+    if not usable.any():
+        change = np.abs(np.diff(data, axis=0)) / np.sqrt(2.0)
+        sigma = _SIGMA_PER_MAD * masked_median(change, good[1:] & good[:-1])
+        usable = np.isfinite(sigma) & (sigma > 0)
+    typical = float(np.median(sigma[usable])) if usable.any() else 1.0  # no noise at all
     return np.where(usable, sigma, typical).astype(np.float32)
 
 
@@ -236,7 +269,7 @@ def _typical(
 
 def _deviations(
     data: NDArray[np.float32], good: Mask, middle: Array, sigma: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32], Mask]:
     """Fit the images of `_terms` to the difference of each integration from the median.
 
     Parameters
@@ -249,8 +282,11 @@ def _deviations(
     Returns
     -------
     expected, pull : ndarray
-        Fitted values, and deviations divided by `sigma` (0 where not good), with the shape of
-        `data`.
+        Fitted values, and deviations divided by `sigma` (0 where they are not good or not fitted),
+        with the shape of `data`.
+    fitted : ndarray of bool
+        Whether the good pixels of the band contain most of the information about the flux of the
+        source and about the background, shape (integration, row, 1).
     """
     rows = middle.shape[0]
     number = max(round(rows / _BAND), 1)
@@ -266,10 +302,14 @@ def _deviations(
     usable = bands(good.astype(np.float32))
     pull = bands(np.where(good, (data - middle) / sigma, 0.0).astype(np.float32))
     model = _robust_fit(terms, usable, pull)
-    pull = (pull - model) * usable
+    power = np.square(terms[:, [0, -1]])
+    share = (usable @ power.swapaxes(1, 2)) / np.maximum(power.sum(axis=-1), 1e-30)[:, np.newaxis]
+    enough = (share > _INFORMATION).all(axis=-1)  # shape (band, integration)
+    pull = (pull - model) * usable * enough[..., np.newaxis]
+    fitted = np.repeat(enough.T, height, axis=1)[:, :rows, np.newaxis]
     shape = (len(data), number * height, middle.shape[1])
     model, pull = (v.swapaxes(0, 1).reshape(shape)[:, :rows] for v in (model, pull))
-    return (middle + model * sigma).astype(np.float32), pull
+    return (middle + model * sigma).astype(np.float32), pull, fitted
 
 
 def _terms(middle: Array) -> NDArray[np.float32]:
@@ -310,10 +350,10 @@ def _robust_fit(
 
         out[:] = fit(good, values)
         distance = np.abs(values - out) * good
-        again = np.flatnonzero(distance.max(axis=1) > _OUTLYING * _spread(distance)[:, 0])
+        again = np.flatnonzero(distance.max(axis=1) > _OUTLYING * _spread(distance, good)[:, 0])
         for attempt in range(2 * _FITS if again.size else 0):
             distance = np.abs(values[again] - out[again]) * good[again]
-            spread = _spread(distance)
+            spread = _spread(distance, good[again])
             if attempt < _FITS:
                 weights = np.minimum(_HUBER * spread / np.maximum(distance, 1e-6), 1.0)
             else:
@@ -322,18 +362,21 @@ def _robust_fit(
     return model
 
 
-def _spread(distance: NDArray[np.float32]) -> NDArray[np.float32]:
+def _spread(distance: NDArray[np.float32], good: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return a robust standard deviation of each integration, shape (integration, 1).
 
-    It is estimated from a sample of the absolute deviations of its pixels.
+    It is estimated from a sample of the absolute deviations of its good pixels.
     """
-    sample = distance[:, :: max(distance.shape[1] // _SAMPLE, 1)]
-    spread = _SIGMA_PER_MAD * np.median(sample, axis=1, keepdims=True)
-    return np.asarray(np.maximum(spread, _SMALLEST), dtype=np.float32)
+    every = slice(None, None, max(distance.shape[1] // _SAMPLE, 1))
+    sample = np.where(good[:, every] > 0, distance[:, every], np.nan)
+    spread = _SIGMA_PER_MAD * nanmedian(sample, axis=1)[:, np.newaxis]
+    return np.asarray(np.fmax(spread, _SMALLEST), dtype=np.float32)
 
 
 def _at(plane: NDArray[Any], places: NDArray[np.intp]) -> NDArray[Any]:
     """Return the values of a plane at places with ascending integrations."""
+    if not places.size:
+        return np.empty(0, plane.dtype)
     numbers, first = np.unique(places[0], return_index=True)
     values = [
         plane[int(number)][row, column]
@@ -341,4 +384,4 @@ def _at(plane: NDArray[Any], places: NDArray[np.intp]) -> NDArray[Any]:
             numbers, np.split(places, first[1:], axis=1), strict=True
         )
     ]
-    return np.concatenate(values) if values else np.empty(0, plane.dtype)
+    return np.concatenate(values)

@@ -133,7 +133,9 @@ def unusual_columns(image: SlitImage, aperture: slice) -> Mask:
     shape = (-1, *image.shape)
     data = np.asarray(image.data[where], dtype=float).reshape(shape)
     good = good_pixels(image, where).reshape(shape) & np.isfinite(image.wavelength)
-    unusual = good.mean(axis=(0, 1)) < 0.5 * np.median(good.mean(axis=(0, 1)))  # dead
+    share = good.mean(axis=(0, 1))
+    inside = np.isfinite(image.wavelength).any(axis=0)
+    unusual = share < 0.5 * np.median(share[inside])  # dead
     middle = masked_median(data, good)
     outside = np.isfinite(middle)
     outside[:, aperture] = False

@@ -70,6 +70,8 @@ def error_budget(image: ImageSource, operator: Extract1D) -> QTable:
 
     Notes
     -----
+    PROFILE is known for an optimal extraction of one source with a fitted profile.
+
     The errors of position and aperture correction change the fluxes of all wavelengths together.
     The position error of the flux is the derivative of the flux by the position of the aperture,
     times the error of the position that `measure` finds. It is 0 for an optimal extraction, which
@@ -89,7 +91,8 @@ def error_budget(image: ImageSource, operator: Extract1D) -> QTable:
     added = np.minimum(added, columns["FLUX_VAR_RNOISE"])
     covariance = None if result is None else result.profile_covariance()
     with np.errstate(invalid="ignore"):
-        relative = 0.0 if covariance is None else np.sqrt(np.diagonal(covariance))
+        unknown = np.nan if _fits_profile(operator, image) else 0.0
+        relative = unknown if covariance is None else np.sqrt(np.diagonal(covariance))
         terms = {
             "PHOTON_NOISE": np.sqrt(columns["FLUX_VAR_POISSON"]),
             "READ_NOISE": np.sqrt(columns["FLUX_VAR_RNOISE"] - added),
@@ -140,6 +143,7 @@ def mean_in_bands(table: QTable, bands: Sequence[tuple[float, float]] = BANDS) -
     rows = []
     for lower, upper in bands:
         used = (wavelength >= lower) & (wavelength < upper) & np.isfinite(flux)
+        used &= np.isfinite(table["FLUX_ERROR"].value)
         number = max(int(used.sum()), 1)
         row = {"FLUX": flux[used].sum() / number if used.any() else np.nan}
         for name in (*CONTRIBUTIONS, "BACKGROUND"):
@@ -155,11 +159,24 @@ def mean_in_bands(table: QTable, bands: Sequence[tuple[float, float]] = BANDS) -
     return means
 
 
+def _uses_profile_correction(operator: Extract1D, image: SlitImage) -> bool:
+    """Return whether the aperture correction follows from the profile."""
+    return operator.correction == "profile" and operator.apply_apcorr and image.is_point_source
+
+
+def _fits_profile(operator: Extract1D, image: SlitImage) -> bool:
+    """Return whether the flux depends on a profile that is fitted to the image."""
+    used = operator.mode == "learned" or operator.bad_pixels is not None
+    return used or (_uses_profile_correction(operator, image) and operator.psf is None)
+
+
 def _position_error(operator: Extract1D, image: SlitImage, extraction: Extraction) -> Array:
     """Return the error of each flux due to the error of the source's position."""
     flux: Array = extraction.columns["FLUX"]
-    if operator.mode != "box" or operator.correction == "profile":
+    if operator.mode != "box":
         return np.zeros_like(flux)
+    if _uses_profile_correction(operator, image):
+        return np.full_like(flux, np.nan)  # the factor depends on the position, too
     try:
         error = measure(image, integrations=False).target.column_error
     except SourceError:
@@ -187,7 +204,7 @@ def _correction_error(operator: Extract1D, image: SlitImage, extraction: Extract
     if table.error is None:
         return np.full_like(flux, np.nan)
     size = extraction.columns["NPIXELS"]
-    if operator.mode != "box":
+    if operator.mode != "box" or _uses_profile_correction(operator, image):
         size = np.full_like(size, APERTURE_WIDTH)  # for which an optimal extraction is corrected
     factor = table(extraction.wavelength, size)
     return np.asarray(np.abs(flux / factor) * table.error_of(extraction.wavelength, size))

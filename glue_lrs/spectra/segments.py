@@ -86,6 +86,12 @@ def segment_order(segments: Sequence[Segment]) -> tuple[list[int], list[LRSWarni
                 "integration once in a time series",
                 subject=after.label,
             )
+        if before.numbers.max() > after.numbers.min():
+            raise ProductError(
+                f"begins before the last integration of {before.label}, expected segments that "
+                "follow each other",
+                subject=after.label,
+            )
     every = np.unique(np.concatenate([one.numbers for one in segments]))
     gaps = [(a + 1, b - 1) for a, b in pairwise(every.tolist()) if b > a + 1]
     if not gaps:

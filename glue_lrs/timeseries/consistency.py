@@ -1,8 +1,9 @@
 """The same wavelength elements in all integrations, so that a bad pixel is no dip.
 
-An element of a spectrum is *lost* in an integration if it is masked, has no flux, or if its
-aperture contains fewer pixels (NPIXELS) than in another integration. A box sum without a pixel is
-too low, without being masked. A pixel that is bad in all integrations is no loss.
+An element of a spectrum is *lost* in an integration if it is masked, has no flux, has an infinite
+variance, or if its aperture contains fewer pixels (NPIXELS) than in another integration. A box sum
+without a pixel is too low, without being masked. A pixel that is bad in all integrations is no
+loss.
 
 Elements that are lost in more than a fraction of the integrations are left out of all of them. The
 others are replaced where they are lost: by the spectrum of the star (median over time, after each
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 #: element, and ten elements are 0.2 um, over which the depth of a transit hardly changes.
 NEIGHBOURS = 10
 
-#: Difference of NPIXELS, in pixels, that is due to rounding in single precision.
-_ROUNDING = 1e-4
+#: Difference of NPIXELS, in pixels, that is no loss. It is larger than rounding errors, and changes
+#: the flux of a box by less than 0.1%.
+_TOLERANCE = 0.01
 
 #: Number of integrations that are summed at a time, to limit the memory use.
 _BLOCK = 1024
@@ -42,10 +44,13 @@ def lost_elements(extraction: Extraction) -> Mask:
     """Return the mask of lost elements of a stack, shape (integration, n_wave)."""
     flux = extraction.columns["FLUX"]
     lost = extraction.mask | ~np.isfinite(flux)
+    for name in ("FLUX_VAR_POISSON", "FLUX_VAR_RNOISE"):
+        if name in extraction.columns:  # an infinite variance means that the error is unknown
+            lost |= np.isinf(extraction.columns[name])
     pixels = extraction.columns.get("NPIXELS")
     if pixels is not None:
         most = np.where(lost, -np.inf, pixels).max(axis=0)
-        lost |= pixels < most - _ROUNDING  # False for NaN
+        lost |= pixels < most - _TOLERANCE  # False for NaN
     return lost
 
 
@@ -66,6 +71,8 @@ def mean_spectrum(flux: Array, variance: Array, good: Mask) -> Array:
     values = np.where(good, flux, np.nan)
     first = np.nan_to_num(nanmedian(values, axis=0))
     known = first > 0
+    if not known.any():
+        return first
     ratio = nanmedian(values[:, known] / first[known], axis=1)
     total = np.where(good, flux, 0.0).sum(axis=1)
     error = np.sqrt(np.where(good, variance, 0.0).sum(axis=1))

@@ -346,6 +346,8 @@ def _out_of_transit(given: Any, mjd: Array, rows: Any, number: int) -> Mask | No
     """Return the mask of the points that are not in transit, or None if it is unknown."""
     if given is None:
         return None
+    if np.asarray(given).dtype == object:  # pairs of Time objects
+        given = [[getattr(one, "mjd", np.nan) for one in pair] for pair in given]
     values = np.asarray(given)
     if values.dtype == bool and values.shape == (number,):
         mask = values[rows]

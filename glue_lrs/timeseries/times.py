@@ -105,7 +105,9 @@ def mid_times(extraction: Extraction, time: Time | None = None) -> MidTimes:
 
 
 def _best(extraction: Extraction, number: int) -> tuple[Array, str]:
-    """Return the times that most integrations have, barycentric ones if as many, and their scale.
+    """Return the barycentric times, or those at the spacecraft if there are none, and their scale.
+
+    Of several columns, that with the most times is used.
 
     Raises
     ------
@@ -130,4 +132,4 @@ def _best(extraction: Extraction, number: int) -> tuple[Array, str]:
             subject=extraction.filename,
             hint=Hint.to("give {}", "time"),
         )
-    return max(candidates, key=lambda one: int(np.isfinite(one[0]).sum()))
+    return max(candidates, key=lambda one: (one[1] == "tdb", int(np.isfinite(one[0]).sum())))

@@ -9,6 +9,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from glue_lrs import SlitImage
+from glue_lrs.errors import ProductError
 from glue_lrs.fitting.time_outliers import find_time_outliers
 from tests.helpers.images import COLUMNS, ROWS, stack
 
@@ -135,3 +136,64 @@ def test_without_errors_the_scatter_counts() -> None:
     assert [8, 20, 40] in found.outliers.T.tolist()
     assert found.outliers.shape[1] < 5e-4 * data.size
     assert set(found.outlier_values) == {"data"}
+
+
+@pytest.mark.parametrize("how", ["lost", "replace"])
+def test_a_stack_without_outliers_is_unchanged(how: Any) -> None:
+    image = observed()
+    found = find_time_outliers(image)
+    assert found.outliers.shape == (3, 0)
+    cleaned = found.without(image, how)
+    for name in ("data", "err", "var_poisson"):
+        assert_array_equal(np.asarray(getattr(cleaned, name)), getattr(image, name))
+
+
+def test_lost_bands_are_not_invented() -> None:
+    """Nothing tells the flux of an integration that is lost, or has lost the trace."""
+    data = np.array(observed(step(0.5)).data)
+    data[13] = np.nan
+    data[16, :, 14:] = np.nan
+    found = find_time_outliers(observed(step(0.5), data=data))
+    assert not np.isin(found.lost[0], [13, 16]).any()
+
+
+@pytest.mark.parametrize("where", [np.s_[:, :14], np.s_[:, :, :18]], ids=["rows", "columns"])
+def test_an_eclipse_beside_many_lost_pixels(where: Any) -> None:
+    data = np.array(observed(step(0.5)).data)
+    data[where] = np.nan
+    found = find_time_outliers(observed(step(0.5), data=data))
+    assert found.outliers.shape[1] <= 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"var_flat": "flat"}, {"err": None}, {"err": 0.0},
+        {"var_poisson": None, "var_rnoise": None},
+        {"err": None, "var_poisson": None, "var_rnoise": None},
+    ],
+    ids=["flat field", "no ERR", "ERR is 0", "ERR only", "no errors"],
+)  # fmt: skip
+def test_noise_of_the_comparison(changes: dict[str, Any]) -> None:
+    """Rays are found in an eclipse whatever the errors contain, or do not."""
+    clean = observed(step(0.5))
+    data, places = np.array(clean.data), [(5, 8, 22), (12, 20, 23), (22, 30, 22), (15, 33, 24)]
+    sigma = np.array(clean.err)
+    for place in places:
+        data[place] += 15 * sigma[place]
+    values: dict[str, Any] = dict(changes)
+    if "var_flat" in values:
+        values["var_flat"] = np.square(0.05 * np.asarray(clean.data))
+        values["err"] = np.sqrt(sigma**2 + values["var_flat"])
+    elif values.get("err") == 0.0:
+        values["err"] = 0.0 * sigma
+    found = find_time_outliers(observed(step(0.5), data=data, **values))
+    assert {tuple(one) for one in found.outliers.T.tolist()} >= set(places)
+    assert found.outliers.shape[1] <= len(places) + (60 if len(values) == 3 else 2)
+
+
+def test_too_few_columns() -> None:
+    wavelength = np.full((ROWS, COLUMNS), np.nan)
+    wavelength[:, 20] = np.linspace(5, 12, ROWS)
+    with pytest.raises(ProductError, match="has 1 columns with a wavelength, expected more than 4"):
+        find_time_outliers(observed(wavelength=wavelength))

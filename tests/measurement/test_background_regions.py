@@ -76,6 +76,13 @@ def test_regions_of_a_moved_aperture_stay_where_they_were_found() -> None:
     assert columns_of(first, image) == columns_of(moved, image)
 
 
+def test_fixed_regions_stay_where_they_were_found() -> None:
+    image = Scene(seed=3).nods()[0].image
+    moved = operator_for(image, background="auto", use_source_posn=True)
+    fixed = operator_for(image, background="auto", use_source_posn=True, fixed_background=True)
+    assert columns_of(fixed, image) == columns_of(moved, image)
+
+
 def test_negative_traces_are_avoided() -> None:
     nod = Scene(seed=3).nods()[0].image
     operator = operator_for(nod, background="auto")
@@ -118,6 +125,7 @@ def test_recorded_and_exported(made: Any, tmp_path: Path) -> None:
     [
         ({"background": "best"}, "background is 'best', expected 'auto'"),
         ({"background": "auto", "bkg_coeff": [[1], [5]]}, "'auto' and bkg_coeff is given"),
+        ({"background": "auto", "bkg_coeff": np.array([[1], [5]])}, "bkg_coeff is given"),
         ({"background": "auto", "subtract_background": False}, "subtract_background is false"),
     ],
 )
@@ -142,8 +150,9 @@ def test_measured_aperture() -> None:
     inside = (centre[0] > 0) & (centre[1] > 0)
     assert np.abs(centre[0] - centre[1])[inside].max() < 0.2
     assert measured.background is not None
-    with pytest.raises(ReferenceFileError, match="'measured' and xstart is given"):
-        operator_for(image, aperture="measured", xstart=20, xstop=30)
+    for start in (20, 0):
+        with pytest.raises(ReferenceFileError, match="'measured' and xstart is given"):
+            operator_for(image, aperture="measured", xstart=start, xstop=30)
 
 
 def test_an_operator_needs_the_image() -> None:

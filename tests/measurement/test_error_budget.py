@@ -116,6 +116,21 @@ def test_profile_and_nods() -> None:
     assert_allclose(noise, table["FLUX_ERROR"].value, rtol=1e-9)
 
 
+def test_correction_by_the_profile() -> None:
+    """The size is that of the table's aperture; position and profile are not known."""
+    narrow = Extract1D(
+        aperture=Aperture(xstart=10, xstop=14), aperture_correction=TABLE, correction="profile"
+    )
+    table = error_budget(slit(), narrow)
+    wavelength = table["WAVELENGTH"].value
+    share = (table["APERTURE_CORRECTION"] / table["FLUX"]).value
+    assert_allclose(share, TABLE.error_of(wavelength, 8.0) / TABLE(wavelength, 8.0), rtol=1e-6)
+    assert np.isnan(table["POSITION"].value).all()
+    assert np.isnan(table["PROFILE"].value).all()
+    plain = error_budget(slit(), replace(narrow, apply_apcorr=False))
+    assert (plain["POSITION"].value > 0).all()
+
+
 def test_mean_in_bands() -> None:
     table = error_budget(slit(), operator(aperture_correction=TABLE))
     means = mean_in_bands(table, [(7.0, 9.0), (90.0, 91.0)])
@@ -158,6 +173,7 @@ def test_errors_of_the_table_in_a_file(tmp_path: Path) -> None:
         without.error_of(8.0, 8.0)
     with pytest.raises(CorrectionError, match="APCORR_ERR has shape"):
         replace(TABLE, error=[0.1])
+    assert replace(TABLE, error=None) != TABLE
 
 
 def test_command(tmp_path: Path) -> None:

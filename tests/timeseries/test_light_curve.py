@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from astropy import units as u
 
-from glue_lrs.errors import LostPixelsWarning, LRSError, NoiseWarning
+from glue_lrs.errors import LostPixelsWarning, LRSError, NoiseWarning, TimesWarning
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.timeseries import LightCurve, light_curve
 from glue_lrs.timeseries.consistency import ConsistentSpectra, lost_elements, mean_spectrum
@@ -353,3 +353,43 @@ def assert_same(one: LightCurve, other: LightCurve) -> None:
     for name in ("flux", "error", "photon_noise", "scatter", "replaced", "edges"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
     assert (one.time == other.time).all()
+
+
+def test_elements_of_infinite_variance_are_lost() -> None:
+    stack = series(np.ones(12), noise=1e-3, seed=2)
+    stack.columns["FLUX_VAR_RNOISE"][4, 30:40] = np.inf
+    assert lost_elements(stack).sum() == 10
+    assert light_curve(stack, wavelength_range=(4.0, 14.0)).replaced.sum() == 10
+
+
+def test_pixels_rejected_by_an_optimal_extraction_are_no_loss() -> None:
+    """Where the profile is slightly negative, a rejected pixel increases NPIXELS a little."""
+    stack = series(np.ones(12), noise=1e-3, seed=2)
+    stack.columns["NPIXELS"][4, 30:40] += 4e-4
+    assert not lost_elements(stack).any()
+
+
+def test_out_of_transit_as_pairs_of_times() -> None:
+    stack = series(np.ones(30), noise=1e-3, seed=2)
+    times = light_curve(stack).time
+    pairs = [(times[0], times[9]), (times[20], times[29])]
+    expected = [(pair[0].mjd, pair[1].mjd) for pair in pairs]
+    found, plain = (light_curve(stack, out_of_transit=one) for one in (pairs, expected))
+    assert np.array_equal(found.out_of_transit, plain.out_of_transit)
+    assert np.sum(found.out_of_transit) == 20
+
+
+def test_negative_fluxes_have_a_light_curve() -> None:
+    """As of a source on a negative trace. No element is lost."""
+    stack = series(np.ones(12), noise=1e-3)
+    found = light_curve(changed(stack, FLUX=-stack.columns["FLUX"]))
+    assert np.allclose(found.flux, -light_curve(stack).flux)
+
+
+def test_one_missing_barycentric_time_does_not_change_the_scale() -> None:
+    stack = series(np.ones(12), noise=1e-3)
+    stack.times["TDB-MID"][3] = np.nan
+    with pytest.warns(TimesWarning, match="1 of 12 integrations have no time"):
+        curve = light_curve(stack)
+    assert curve.time.scale == "tdb"
+    assert len(curve.time) == 11

@@ -131,6 +131,8 @@ def _stored_correction(correction: ApertureCorrection | None) -> dict[str, objec
     names = ("wavelength", "size", "factor")
     path = {} if correction.filename is None else {"path": absolute_path(correction.filename)}
     arrays = {name: getattr(correction, name).tolist() for name in names}
+    if correction.error is not None:
+        arrays["error"] = correction.error.tolist()
     return {**arrays, "subarray": correction.subarray, **path}
 
 
