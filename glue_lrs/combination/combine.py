@@ -158,7 +158,9 @@ def combine(
     >>> nods = [scene.s2d(nod=1).image, scene.s2d(nod=2).image]
     >>> extract = Extract1D(aperture=Aperture(xstart=9, xstop=17), use_source_posn=True)
     >>> combine(nods, extract=extract)
-    <Combination of 2 spectra, 387, 3.19 to 14.02 um>
+    <Combination of 2 spectra, SIMULATED, MIR_LRS-FIXEDSLIT
+      387 wavelengths, 3.19 to 14.02 um
+      median S/N 554, flux in Jy>
     """
     check_choice("weights", weights, WEIGHTS)
     check_choice("mode", mode, ("default", "pipeline"))

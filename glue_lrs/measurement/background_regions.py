@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from astropy.stats import median_absolute_deviation
 from scipy.ndimage import median_filter
 
 from glue_lrs._utils.statistics import masked_median
@@ -125,8 +124,8 @@ def unusual_columns(image: SlitImage, aperture: slice) -> Mask:
     -----
     The level of a column is the median over its rows of the difference from the median of the
     columns outside the aperture. It is compared with the median of the neighbouring columns. A
-    column is hot if the difference exceeds 5 times the scatter of these differences, and dead if it
-    has less than half as many good pixels as other columns.
+    column is hot if the difference exceeds the noise of a pixel and 5 times the scatter of these
+    differences, and dead if it has less than half as many good pixels as other columns.
     """
     step = max(len(image.data) // _INTEGRATIONS, 1)
     where = (slice(None, None, step),) if image.is_stack else (...,)
@@ -144,9 +143,11 @@ def unusual_columns(image: SlitImage, aperture: slice) -> Mask:
     columns = np.flatnonzero(np.isfinite(difference))
     if columns.size:
         change = difference[columns]
-        change = change - median_filter(change, size=_NEIGHBOURS, mode="nearest")
-        scatter = median_absolute_deviation(change)
-        unusual[columns] |= np.abs(change) > _UNUSUAL * _SIGMA_PER_MAD * scatter
+        change = np.abs(change - median_filter(change, size=_NEIGHBOURS, mode="nearest"))
+        noise = np.abs(middle - level[:, np.newaxis] - difference)[outside]
+        # What is less than the noise of a pixel hardly changes the median of a row.
+        limit = _SIGMA_PER_MAD * max(_UNUSUAL * np.median(change), np.nanmedian(noise))
+        unusual[columns] |= change > limit
     return unusual
 
 

@@ -96,6 +96,6 @@ def test_mistakes(folder: Path, command: str) -> None:
 def test_nods_need_the_noise(folder: Path) -> None:
     lines = messages(folder, *MISTAKES["nods without noise"].split())
     assert lines == [
-        "glue-lrs: error: nod_s2d.fits: noise is 'propagated', expected 'nod' with files of other "
-        "nods (give --set noise=nod)"
+        "glue-lrs: error: nod_s2d.fits: noise is 'propagated', expected 'nod', because nods are "
+        "given (give --set noise=nod)"
     ]

@@ -456,7 +456,7 @@ def test_a_profile_learned_from_a_star_serves_a_blend() -> None:
     operator = OptimalExtractor(position=(13.0, 15.2), profile=star.profile)
     flux = operator.run(blend.image).columns["FLUX"]
     assert np.nanmedian(flux) == pytest.approx(1e-3, rel=3e-3)
-    with pytest.warns(LRSWarning, match="2.2 columns apart, which is close"):
+    with pytest.warns(LRSWarning, match="2.2 columns apart, too close"):
         OptimalExtractor(position=(13.0, 15.2)).fit(blend.image)
 
 

@@ -70,6 +70,14 @@ def stack() -> SlitImage:
     return Scene(seed=1).calints(n_int=2).image
 
 
+def struck() -> SlitImage:
+    """A stack of which a pixel at the source is hit by a cosmic ray in one integration."""
+    image = Scene(seed=1).calints(n_int=5).image
+    data = np.array(image.data)
+    data[2, 200, 35] += 100 * np.nanmedian(np.asarray(image.err))
+    return replace(image, data=data)
+
+
 def box(column: float, width: float = 8.0, **keys: Any) -> dict[str, Any]:
     """Parameters of a box around a column."""
     half = width / 2.0 - 0.5
@@ -148,6 +156,13 @@ CASES = [
         damaged("data", PEAK, np.nan),
         box(SOURCE, bad_pixels="profile"),
         {"rows": 10},
+    ),
+    Case(
+        "time_outliers",
+        struck,
+        {"time_outliers": "replace", "bkg_coeff": SLITLESS_REGIONS},
+        {"outliers": 1, "lost": 0},
+        twin={"time_outliers": "keep"},
     ),
     Case(
         "uncorrected_pixels",
@@ -390,4 +405,24 @@ def test_every_kind_about_an_extraction_has_a_case() -> None:
     kinds = list(KINDS)
     extraction = kinds[: kinds.index("opposite_signs")]
     # `changed` and `not_extracted` are not results of a check of an image.
-    assert {case.kind for case in CASES} == set(extraction) - {"changed", "not_extracted"}
+    assert {case.kind for case in CASES} == set(extraction) - {"changed", "not_extracted"}def test_viewer(case: Case, tmp_path: Path) -> None:
+    image = case.image()
+    path = tmp_path / "given_s2d.fits"
+    image.write(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRSWarning)
+        live = open_extraction(Session(), path)
+    if image.is_stack:
+        live.integration = 0
+    live.set(case.operator(image), "case")
+    live.check()
+    (finding,) = named(live.findings, case.kind)
+    assert (" ".join(finding.text.split()[:4]) in live.message) is (finding.severity != "info")
+
+
+def test_every_kind_about_an_extraction_has_a_case() -> None:
+    kinds = list(KINDS)
+    extraction = kinds[: kinds.index("opposite_signs")]
+    # `changed` and `not_extracted` are not results of a check of an image.
+    assert {case.kind for case in CASES} == set(extraction) - {"changed", "not_extracted"}# The viewers show one integration, or the median of all, which have no outliers along time.
+

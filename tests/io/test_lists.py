@@ -88,8 +88,10 @@ def test_errors_are_one_line(folder: Path, tmp_path: Path) -> None:
             SpectrumList.read(nothing, format="lrs-x1d")
     with pytest.raises(LRSError, match="n1_s2d"):
         SpectrumList.read([folder / "n1_x1d.fits", folder / "n1_s2d.fits"], format="lrs-x1d")
-    with pytest.raises(LRSError, match="expected the path of a FITS file"):
-        Spectrum.read([folder / "n1_x1d.fits"], format="lrs-x1d")
+    with pytest.raises(
+        LRSError, match="n1_x1d.fits: is one spectrum, expected the spectra of several"
+    ):
+        Spectrum.read([folder / "n1_x1d.fits", folder / "n2_x1d.fits"], format="lrs-x1d")
 
 
 def test_a_list_is_written_one_by_one(folder: Path, tmp_path: Path) -> None:

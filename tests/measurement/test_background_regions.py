@@ -17,7 +17,9 @@ from glue_lrs.cli import main
 from glue_lrs.errors import MeasurementError, ReferenceFileError
 from glue_lrs.extraction.extract import operator_for
 from glue_lrs.measurement import place_background
+from glue_lrs.measurement.background_regions import unusual_columns
 from glue_lrs.simulation.scene import Scene
+from tests.helpers.images import stack
 
 pytestmark = [
     pytest.mark.slow,
@@ -59,6 +61,16 @@ def test_flux_without_background(made: Any) -> None:
     assert_allclose(np.median(ratio[:, band], axis=1), 1.0, atol=0.005)
     kinds = {finding.kind for finding in operator.check(image, extraction)}
     assert kinds.isdisjoint({"background_left", "region_on_trace", "region_overlap", "off_image"})
+
+
+def test_a_background_with_a_slope_has_no_hot_columns() -> None:
+    image = stack(5)
+    slope = np.arange(46) * np.array([[1.0], [0.5]] * 20)
+    data = np.asarray(image.data) + slope
+    assert not unusual_columns(replace(image, data=data), slice(28, 44)).any()
+    data[:, :, 10] += 20.0
+    found = unusual_columns(replace(image, data=data), slice(28, 44))
+    assert np.flatnonzero(found).tolist() == [10]
 
 
 def test_keys_of_the_background_are_used(made: Any) -> None:

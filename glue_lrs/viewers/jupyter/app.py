@@ -10,6 +10,7 @@ from glue_jupyter import JupyterApplication
 from IPython import get_ipython
 from IPython.display import display
 
+from glue_lrs.errors import LRSError
 from glue_lrs.viewers.jupyter.image import LRSImageView
 from glue_lrs.viewers.jupyter.panel import Panel
 from glue_lrs.viewers.jupyter.profile import SlitProfileView
@@ -36,9 +37,9 @@ _IMAGE, _SPECTRUM, _PROFILE = 560, 310, 210
 #: Fraction of the width for the image.
 _WIDTH = "42%"
 
-#: Applications that are open, by the cell that has opened them. A cell that is run again closes the
-#: application that it has opened before.
-_of_cell: dict[str, ExtractionApp] = {}
+#: Run of a cell, and the applications that are open, by the cell that has opened them. A cell that
+#: is run again closes the applications that it has opened before.
+_of_cell: dict[str, tuple[object, list[ExtractionApp]]] = {}
 
 
 class ExtractionApp:
@@ -153,6 +154,7 @@ class ExtractionApp:
 
     @extract.setter
     def extract(self, operator: Extract1D) -> None:
+        self._check_open()
         self.live.editing.set_or_raise(operator, "change the extraction")
 
     @property
@@ -171,6 +173,7 @@ class ExtractionApp:
 
     @aperture.setter
     def aperture(self, aperture: Aperture) -> None:
+        self._check_open()
         operator = replace(self._as_drawn, aperture=aperture)
         self.live.editing.set_or_raise(operator, "change the aperture")
 
@@ -181,6 +184,7 @@ class ExtractionApp:
 
     @background.setter
     def background(self, background: Background | None) -> None:
+        self._check_open()
         operator = replace(self._as_drawn, background=background)
         self.live.editing.set_or_raise(operator, "change the background")
 
@@ -205,11 +209,18 @@ class ExtractionApp:
         LRSError
             If a key or a value is wrong, or nothing can be extracted. Then nothing changes.
         """
+        self._check_open()
         self.live.actions.set_keys(**keys)
 
     def compare(self, source: str | PathLike[str] | Data | None) -> None:
         """Overlay the spectrum of an x1d or x1dints file; see `LiveExtraction.load_comparison`."""
+        self._check_open()
         self.live.load_comparison(source)
+
+    def _check_open(self) -> None:
+        """Raise `LRSError` if the application or the extraction has ended."""
+        if self.closed or self.live.closed:
+            raise LRSError("the application is closed, expected an open one (extraction_app)")
 
     def _adding_clicked(self, change: dict[str, Any]) -> None:
         if self.image.editor is not None:
@@ -228,9 +239,9 @@ class ExtractionApp:
         if self.closed:
             return
         self.closed = True
-        for cell, app in list(_of_cell.items()):
-            if app is self:
-                del _of_cell[cell]
+        for _, apps in _of_cell.values():
+            if self in apps:
+                apps.remove(self)
         viewers = (self.image, self.spectrum_viewer, self.profile)
         roots = [self.widget, *self.panel.buttons.values()]
         for viewer in viewers:
@@ -291,12 +302,14 @@ def extraction_app(
     except BaseException:
         app.close()
         raise
-    cell = _cell()
+    cell, run = _cell(), _cell_run()
     if cell is not None:
-        before = _of_cell.pop(cell, None)
-        if before is not None:
-            before.close()
-        _of_cell[cell] = app
+        before, apps = _of_cell.get(cell, (run, []))
+        if before != run:
+            for one in [*apps]:
+                one.close()
+            apps = []
+        _of_cell[cell] = (run, [*apps, app])
     if show:
         app.show()
     return app

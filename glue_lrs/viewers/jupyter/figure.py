@@ -20,8 +20,9 @@ _SIZE = (400.0, 300.0)
 #: Number of CSS pixels per point, a ratio that the CSS specification fixes.
 _POINTS = 96.0 / 72.0
 
-#: Events that a browser sends for a pointer. "mouseenter" gives the figure the keyboard focus.
-_EVENTS = ("dragstart", "dragmove", "dragend", "mousemove", "mouseenter", "mouseleave", "dblclick")
+#: Events that a browser sends for a pointer. A click gives the figure the keyboard focus. With
+#: "mouseenter", it would take the focus from a cell or a text field that the user types in.
+_EVENTS = ("dragstart", "dragmove", "dragend", "mousemove", "click", "mouseleave", "dblclick")
 _KEYS = ("keydown", "keyup")
 
 #: Names of keys in Matplotlib, which differ from those in browsers.

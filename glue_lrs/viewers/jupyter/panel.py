@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
+from glue_jupyter.utils import get_ioloop
 
 from glue_lrs.errors import LRSError, LRSWarning
 from glue_lrs.viewers.live.follower import Follower
@@ -22,15 +23,20 @@ from glue_lrs.viewers.live.names import (
     stem_of,
 )
 from glue_lrs.viewers.live.regions import DIGITS, Region
-from glue_lrs.viewers.live.tooltips import RESIDUAL_HINT, SOURCE_ACTIONS
+from glue_lrs.viewers.live.tooltips import SOURCE_ACTIONS
 
 if TYPE_CHECKING:
+    from asyncio import TimerHandle
     from collections.abc import Callable
 
+    from glue_lrs.spectra.extraction import Extraction
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
 #: Colours of error messages, of warnings and of other texts, readable on light and dark pages.
 _ERROR, _WARNING, _TEXT = "#d32f2f", "#b26a00", "inherit"
+
+#: Seconds after the last change in which all checks are made, as in the desktop.
+_CHECK_DELAY = 0.4
 
 _ROW = {"flex_flow": "row wrap", "width": "100%", "align_items": "center"}
 
@@ -60,6 +66,8 @@ class Panel(Follower):
     def __init__(self, live: LiveExtraction) -> None:
         self.live = live
         self._filling = False
+        self._unchecked: Extraction | None = None
+        self._timer: TimerHandle | None = None
         self.buttons: dict[str, widgets.Button] = {}
         self.status, self.message, self.results = (_line() for _ in range(3))
         self.xstart, self.xstop = (
@@ -97,8 +105,8 @@ class Panel(Follower):
             [row for row in rows if row is not None], layout={"width": "100%"}
         )
         self.follow(self.refresh, "operator", "extraction", "measured", "comparison", "integration")
-        self.follow(self.refresh, "wavelength_ranges", "residual_shown")
-        self.follow(self._show_message, "message")
+        self.follow(self.refresh, "wavelength_ranges", "cursor_row")
+        self.follow(self._show_message, "message", "findings")
         live.session.command_stack.add_callback(self.refresh)  # not all commits change a property
         self.refresh()
         self._show_message()
@@ -130,7 +138,6 @@ class Panel(Follower):
         for method, text, tip in SOURCE_ACTIONS:
             self._button(text, getattr(live, method), tip)
         self._button("Default", live.default, "Default aperture for this type of file")
-        self._button("Residual", self._toggle_residual, RESIDUAL_HINT)
         self._button("Undo", partial(self._step, "undo"), "Undo the last change")
         self._button("Redo", partial(self._step, "redo"), "Redo the change that was undone last")
         return widgets.HBox([*self.buttons.values()], layout=_ROW)
@@ -203,6 +210,8 @@ class Panel(Follower):
         ]
         if texts:
             self.report(joined(*texts))
+        else:  # a message about an earlier failure is obsolete
+            self._show_message()
         return True
 
     def report(self, text: str, *, error: bool = False) -> None:
@@ -233,12 +242,6 @@ class Panel(Follower):
 
     def _measure(self) -> str:
         return joined(*self.live.measure().notes)
-
-    def _toggle_residual(self) -> None:
-        if self.live.residual_shown:
-            self.live.hide_residual()
-        else:
-            self.live.residual()
 
     def _step(self, name: str) -> str | None:
         stack = self.live.session.command_stack
@@ -274,8 +277,26 @@ class Panel(Follower):
         if live.measured is not None:
             row = min(max(round(live.cursor_row), 0), live.image.shape[0] - 1)
             lines.append(f"measured: {live.measured.line(float(live.row_wavelength[row]))}")
+        if live.extraction is not self._unchecked:
+            self._unchecked = live.extraction
+            self._check_soon()
         limits = findings_text(live.findings, live.image, "info")
         self.results.value = "<br>".join(_html(line) for line in (*lines, limits) if line)
+
+    def _check_soon(self) -> None:
+        """Make all checks when nothing has changed for a while, as they take about a second."""
+        loop = get_ioloop()
+        if self._timer is not None:
+            self._timer.cancel()
+        if loop is not None:
+            self._timer = loop.call_later(_CHECK_DELAY, self._check)
+
+    def _check(self) -> None:
+        """Make all checks, unless the user is dragging a region."""
+        self._timer = None
+        if not self.live.closed and self.live.operator is self.live.extract:
+            self.live.check()
+            self.refresh()
 
     def _fill(self) -> None:
         """Show the settings in the widgets."""
@@ -316,7 +337,8 @@ class Panel(Follower):
         return "; ".join(parts)
 
     def _show_message(self, *_: object) -> None:
-        failed = self.live.extraction is None
+        wrong = any(one.severity == "error" for one in self.live.findings)
+        failed = wrong or self.live.extraction is None
         self.message.value = _html(self.live.message, _ERROR if failed else _WARNING)
 
     def show_status(self, text: str) -> None:
@@ -325,6 +347,8 @@ class Panel(Follower):
 
     def close(self) -> None:
         """Disconnect the panel from the extraction."""
+        if self._timer is not None:
+            self._timer.cancel()
         self.unfollow()
         self.live.session.command_stack.remove_callback(self.refresh)
 

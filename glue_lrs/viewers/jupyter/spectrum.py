@@ -120,7 +120,7 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
         self.axis_y.tick_format = ".4~g"
         self._events = PointerEvents(self, self)
         self.follow(self._draw, "extraction")
-        self.follow(self._draw_comparison, "comparison")
+        self.follow(self._draw_with_comparison, "comparison")
         self.follow(self._draw_marks, "cursor_row", "wavelength_ranges")
         self.scale_y.observe(self._draw_marks, names=["min", "max"])
         self.state.home = self._home
@@ -207,6 +207,11 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
         low, high = live.wavelengths.limits
         inside = (wave >= low) & (wave <= high)
         return wave[inside], flux[inside] * factor
+
+    def _draw_with_comparison(self, *_: object) -> None:
+        """Draw the comparison, and everything else, as the limits change with it."""
+        self._draw_comparison()
+        self._draw()
 
     def _draw_comparison(self, *_: object) -> None:
         set_line(self.comparison_line, *self._compared())

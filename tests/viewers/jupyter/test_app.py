@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import ipywidgets
@@ -281,3 +283,78 @@ def test_closing_leaves_no_observer_and_no_widget(path: Path) -> None:
     assert len(ipywidgets.Widget.get_manager_state()["state"]) == number
     gc.collect()
     assert [reference() for reference in references] == [None] * len(references)
+
+
+# --- checks, end, and several applications --------------------------------------------------------
+
+
+class Loop:
+    """Event loop whose timers end when the test says so."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], None]] = []
+
+    def call_later(self, delay: float, function: Callable[[], None]) -> Loop:
+        assert delay > 0
+        self.waiting.append(function)
+        return self
+
+    def cancel(self) -> None:
+        self.waiting.clear()
+
+
+def test_all_checks_are_made_after_a_change(
+    app: ExtractionApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = Loop()
+    monkeypatch.setattr("glue_lrs.viewers.jupyter.panel.get_ioloop", lambda: loop)
+    app.aperture = Aperture(xstart=20, xstop=27)
+    assert "source_outside" not in {one.kind for one in app.live.findings}
+    assert len(loop.waiting) == 1  # the previous one is cancelled
+    loop.waiting.pop()()
+    assert "source_outside" in {one.kind for one in app.live.findings}
+    assert "#d32f2f" in app.panel.message.value
+    app.aperture = Aperture(xstart=9, xstop=16)
+    app.close()
+    assert not loop.waiting
+
+
+def test_an_error_disappears_when_it_is_corrected(app: ExtractionApp) -> None:
+    app.background = Background(bkg_coeff=[[23.5], [33.5]])
+    app.panel.xstop.value = 1.0
+    assert "#d32f2f" in app.panel.message.value
+    app.panel.xstop.value = 17.0
+    assert app.aperture.xstop == 17.0
+    assert "#d32f2f" not in app.panel.message.value
+
+
+def test_a_run_of_a_cell_may_open_several(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = [1]
+    monkeypatch.setattr("glue_lrs.viewers.jupyter.app._cell", lambda: "cell")
+    monkeypatch.setattr("glue_lrs.viewers.jupyter.app._cell_run", lambda: run[0])
+    first, second = extraction_app(path, show=False), extraction_app(path, show=False)
+    assert not first.closed
+    run[0] = 2
+    third = extraction_app(path, show=False)
+    assert (first.closed, second.closed, third.closed) == (True, True, False)
+    third.close()
+
+
+def test_a_closed_application_refuses_changes(path: Path) -> None:
+    app = extraction_app(path, show=False)
+    app.close()
+    for change in (
+        lambda: setattr(app, "aperture", Aperture(xstart=3, xstop=5)),
+        lambda: app.set(xstart=3),
+        lambda: app.compare(None),
+    ):
+        with pytest.raises(LRSError, match="the application is closed"):
+            change()
+
+
+def test_the_limits_contain_a_comparison(app: ExtractionApp, tmp_path: Path) -> None:
+    bright = replace(app.extraction, columns=dict(app.extraction.columns))
+    bright.columns["FLUX"] = 10.0 * np.asarray(bright.columns["FLUX"])
+    bright.write(tmp_path / "bright_x1d.fits")
+    app.compare(tmp_path / "bright_x1d.fits")
+    assert app.spectrum_viewer.scale_y.max > np.nanmax(app.spectrum_viewer.comparison_line.y)
