@@ -330,6 +330,9 @@ READ = {"there are no variances": "has no VAR_POISSON"}
 
 every = pytest.mark.parametrize("case", CASES, ids=str)
 
+#: Cases about what the viewers show: one integration, or the median of all, without outliers.
+SHOWN = [case for case in CASES if case.kind != "time_outliers"]
+
 
 def named(found: tuple[Finding, ...], kind: str) -> list[Finding]:
     return [one for one in found if one.kind == kind]
@@ -385,7 +388,7 @@ def test_command_line(case: Case, tmp_path: Path) -> None:
 
 
 @pytest.mark.desktop
-@every
+@pytest.mark.parametrize("case", SHOWN, ids=str)
 def test_viewer(case: Case, tmp_path: Path) -> None:
     image = case.image()
     path = tmp_path / "given_s2d.fits"
@@ -405,24 +408,4 @@ def test_every_kind_about_an_extraction_has_a_case() -> None:
     kinds = list(KINDS)
     extraction = kinds[: kinds.index("opposite_signs")]
     # `changed` and `not_extracted` are not results of a check of an image.
-    assert {case.kind for case in CASES} == set(extraction) - {"changed", "not_extracted"}def test_viewer(case: Case, tmp_path: Path) -> None:
-    image = case.image()
-    path = tmp_path / "given_s2d.fits"
-    image.write(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LRSWarning)
-        live = open_extraction(Session(), path)
-    if image.is_stack:
-        live.integration = 0
-    live.set(case.operator(image), "case")
-    live.check()
-    (finding,) = named(live.findings, case.kind)
-    assert (" ".join(finding.text.split()[:4]) in live.message) is (finding.severity != "info")
-
-
-def test_every_kind_about_an_extraction_has_a_case() -> None:
-    kinds = list(KINDS)
-    extraction = kinds[: kinds.index("opposite_signs")]
-    # `changed` and `not_extracted` are not results of a check of an image.
-    assert {case.kind for case in CASES} == set(extraction) - {"changed", "not_extracted"}# The viewers show one integration, or the median of all, which have no outliers along time.
-
+    assert {case.kind for case in CASES} == set(extraction) - {"changed", "not_extracted"}

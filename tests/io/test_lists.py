@@ -88,9 +88,7 @@ def test_errors_are_one_line(folder: Path, tmp_path: Path) -> None:
             SpectrumList.read(nothing, format="lrs-x1d")
     with pytest.raises(LRSError, match="n1_s2d"):
         SpectrumList.read([folder / "n1_x1d.fits", folder / "n1_s2d.fits"], format="lrs-x1d")
-    with pytest.raises(
-        LRSError, match="n1_x1d.fits: is one spectrum, expected the spectra of several"
-    ):
+    with pytest.raises(LRSError, match=r"n1_x1d\.fits: is one spectrum"):
         Spectrum.read([folder / "n1_x1d.fits", folder / "n2_x1d.fits"], format="lrs-x1d")
 
 
