@@ -71,6 +71,7 @@ def server(folder: Path) -> Iterator[str]:
     directories = {f"JUPYTER_{name}_DIR": str(settings) for name in ("CONFIG", "RUNTIME", "DATA")}
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     command = [sys.executable, "-m", "jupyterlab", *_SETTINGS, f"--port={port}"]
+    command.append("--ServerApp.port_retries=0")  # the port is part of the address
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(
             [*command, f"--ServerApp.root_dir={folder}"],
@@ -83,7 +84,11 @@ def server(folder: Path) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
-            process.wait(30.0)
+            try:
+                process.wait(30.0)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
