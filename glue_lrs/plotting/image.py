@@ -88,6 +88,8 @@ def plot_image(
     part = _displayed_part(image)
     data = _data(image, integration)
     norm = grey.grey_norm(data[part], np.asarray(image.wavelength)[part], stretch)
+    if extract is not None:
+        extract.weights(image, extract.place(image))  # raises before a figure is made
     ax = style.axes_or_current(ax, (4.5, 8.0))
     bad = np.isnan(data) & np.isfinite(image.wavelength)
     if extract is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,8 +108,9 @@ def plot_spectrum(
         style.mark_poorly_calibrated(ax, wave)
     for n, (one, name) in enumerate(zip(drawn, names, strict=True)):
         colour = style.SERIES[(first + n) % len(style.SERIES)]
-        label = offset_label(style.plain_text(name), n * step * factor, unit)
-        line = draw_series(ax, one.shifted(n * step), factor, colour, label)
+        shift = (first + n) * step
+        label = _unused(ax, offset_label(style.plain_text(name), shift * factor, unit))
+        line = draw_series(ax, one.shifted(shift), factor, colour, label)
         line.set_gid(_SPECTRUM)
     shown = (line.get_ydata() for line in ax.lines if line.get_gid() == _SPECTRUM)
     focus(ax, [np.asarray(values, dtype=float) for values in shown])
@@ -124,6 +126,13 @@ def plot_spectrum(
 
 #: Mark of the lines that are spectra, in Matplotlib's group id.
 _SPECTRUM = "glue_lrs spectrum"
+
+
+def _unused(ax: Axes, label: str) -> str:
+    """Return a label, with a number if the axes contain a spectrum with this label."""
+    used = {line.get_label() for line in ax.lines if line.get_gid() == _SPECTRUM}
+    numbered = (f"{label} #{number}" for number in count(2))
+    return label if label not in used else next(one for one in numbered if one not in used)
 
 
 def _as_extraction(spectrum: object) -> Extraction:
@@ -171,7 +180,7 @@ def _unit_before(label: str, column: str, factor: float, unit: str) -> tuple[flo
         factor, unit = FLUX_UNITS[unit_before], unit_before
     if label != axis_label(column, unit):
         raise LRSError(
-            f"the axes show {label}, expected {axis_label(column, unit)} or axes without a label "
-            "(ax=)"
+            f"the axes show {label}, expected {axis_label(column, unit)}, or new axes "
+            "(pyplot.figure(), or ax=)"
         )
     return factor, unit

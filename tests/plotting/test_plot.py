@@ -492,3 +492,23 @@ def test_names_are_not_mathematical_text(make_image: Maker, tmp_path: Path) -> N
     assert texts == [shown, "b"]
     assert figure.axes[1].get_ylabel() == f"ratio to\n{shown}"
     save(figure, tmp_path / "b.png")
+
+
+def test_spectra_of_the_same_name_in_two_calls(make_image: Maker) -> None:
+    """Each has its entry in the legend, and its offset."""
+    spectrum = run(make_image())
+    ax = plot_spectrum(spectrum, offset=0.5)
+    plot_spectrum(spectrum, offset=0.5)
+    found = [line for line in ax.lines if (line.get_gid() or "").startswith("glue_lrs")]
+    labels = [line.get_label() for line in found]
+    assert len(set(labels)) == 2
+    assert {text.get_text() for text in ax.get_legend().get_texts()} >= set(labels)
+    shift = np.nanmedian(found[1].get_ydata() - found[0].get_ydata())
+    assert shift > 0
+
+
+def test_no_figure_is_left_if_the_aperture_is_off_the_image(make_image: Maker) -> None:
+    before = pyplot.get_fignums()
+    with pytest.raises(LRSError):
+        plot_image(make_image(), Extract1D(aperture=Aperture(xstart=500, xstop=510)))
+    assert pyplot.get_fignums() == before
