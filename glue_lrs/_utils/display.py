@@ -83,5 +83,5 @@ def html(value: object) -> str | None:
             warnings.simplefilter("ignore")
             import_module(_RENDERERS_MODULE)
             return _renderers[type(value)](value)
-    except Exception:
+    except Exception:  # drawing may raise any error; the notebook then shows the text
         return None

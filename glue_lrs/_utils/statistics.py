@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
 
+#: Ratio of a standard deviation to the median absolute deviation of a normal distribution.
+SIGMA_PER_MAD = 1.4826
+
 #: Signal-to-noise ratio that `smooth_flux` tries to reach by averaging rows.
 _SMOOTH_SNR = 10.0
 

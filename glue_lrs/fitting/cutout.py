@@ -21,7 +21,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_lrs._utils.statistics import median, nanmedian, row_level, running_mean
+from glue_lrs._utils.statistics import SIGMA_PER_MAD, median, nanmedian, row_level, running_mean
 from glue_lrs._utils.typing import Array, Mask
 from glue_lrs.errors import MeasurementError, ProductError, ProfileError
 from glue_lrs.image.pixels import (
@@ -373,9 +373,6 @@ _STACK_CLIP, _FEWEST_CLIPPED = (
 #: good.
 _FEWEST_GOOD = 0.2
 
-#: Ratio of the standard deviation to the median absolute deviation of a normal distribution.
-_SIGMA_PER_MAD = 1.4826
-
 
 @dataclass(frozen=True, eq=False)
 class SlitCutout:
@@ -586,7 +583,7 @@ def _outlying_integrations(values: Array, good: Mask) -> Mask:
     masked = np.where(good, values, np.nan)
     distance = np.abs(masked - nanmedian(masked, axis=0))
     with np.errstate(invalid="ignore"):
-        sigma = _STACK_CLIP * _SIGMA_PER_MAD * np.maximum(nanmedian(distance, axis=0), 1e-300)
+        sigma = _STACK_CLIP * SIGMA_PER_MAD * np.maximum(nanmedian(distance, axis=0), 1e-300)
         return distance > sigma
 
 
@@ -597,4 +594,4 @@ def _scatter(data: Array, good: Mask) -> float:
     if steps.size == 0:
         return 1.0
     mad = float(np.median(np.abs(steps - np.median(steps))))
-    return max(_SIGMA_PER_MAD * mad / math.sqrt(2.0), 1e-300)
+    return max(SIGMA_PER_MAD * mad / math.sqrt(2.0), 1e-300)

@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.ndimage import binary_opening, maximum_filter1d
 
-from glue_lrs._utils.statistics import nanmedian
+from glue_lrs._utils.statistics import SIGMA_PER_MAD, nanmedian
 from glue_lrs._utils.typing import Array, Mask
 from glue_lrs.fitting.cutout import PixelPlanes
 from glue_lrs.fitting.least_squares import fit_rows, residuals
@@ -111,7 +111,7 @@ def differs_from_neighbours(deviation: Array, good: Mask, threshold: float) -> M
     rows = middle[:, np.newaxis] + np.arange(-half, half + 1)
     others = np.where(good, deviation, np.nan)[rows, column[:, np.newaxis]]
     center = _median(others)
-    scatter = 1.4826 * _median(np.abs(others - center[:, np.newaxis]))
+    scatter = SIGMA_PER_MAD * _median(np.abs(others - center[:, np.newaxis]))
     unlike = np.abs(deviation[row, column] - center) > threshold * np.maximum(scatter, 1.0)
     out = np.zeros(deviation.shape, dtype=bool)
     out[row[unlike], column[unlike]] = True

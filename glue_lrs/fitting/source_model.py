@@ -21,7 +21,7 @@ import numpy as np
 from scipy.ndimage import maximum_filter1d, uniform_filter1d
 from scipy.special import erf
 
-from glue_lrs._utils.statistics import running_median, smooth_flux
+from glue_lrs._utils.statistics import SIGMA_PER_MAD, running_median, smooth_flux
 from glue_lrs._utils.typing import Array
 from glue_lrs.fitting.cutout import SlitCutout
 from glue_lrs.fitting.least_squares import fit_rows_ridge
@@ -299,7 +299,7 @@ class SourceModel:
         scaled = self._scaled(linear.model, basis, linear.inverse)
         trend = np.nan_to_num(running_median(scaled, self.good, _TREND_ROWS))
         spread = running_median(np.abs(scaled - trend), self.good, _TREND_ROWS)
-        spread = np.maximum(1.4826 * np.nan_to_num(spread), 1.0)
+        spread = np.maximum(SIGMA_PER_MAD * np.nan_to_num(spread), 1.0)
         if tolerance:
             missed = tolerance * np.abs(linear.model).max(axis=1, keepdims=True)
             spread += missed / np.sqrt(self.variance) / OUTLIER

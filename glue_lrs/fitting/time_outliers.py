@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import median_filter
 
-from glue_lrs._utils.statistics import masked_median, median_variance, nanmedian
+from glue_lrs._utils.statistics import SIGMA_PER_MAD, masked_median, median_variance, nanmedian
 from glue_lrs.errors import ProductError
 from glue_lrs.fitting.least_squares import invert_ridge
 from glue_lrs.image.patched_plane import PatchedPlane
@@ -70,9 +70,6 @@ _FEWEST_COLUMNS = 4
 
 #: Number of integrations from which a typical error is computed.
 _ERRORS = 16
-
-#: Ratio of a standard deviation to the median absolute deviation of a normal distribution.
-_SIGMA_PER_MAD = 1.4826
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +208,7 @@ def _search(image: SlitImage, where: tuple[slice, slice, slice]) -> tuple[Any, A
     bright = np.divide(expected, middle, where=middle > _THRESHOLD * sigma, out=np.ones_like(data))
     of_median = (bright - 1.0) ** 2 * median_variance(np.array(len(data)))
     pull /= np.sqrt(np.maximum(bright, 1.0) + of_median)
-    scatter = _SIGMA_PER_MAD * np.median(np.abs(pull), axis=0)
+    scatter = SIGMA_PER_MAD * np.median(np.abs(pull), axis=0)
     # With few integrations, the scatter of one pixel may be small by chance.
     scatter = np.maximum(scatter, median_filter(scatter, size=(_BAND, 1), mode="nearest"))
     outliers = np.abs(pull) > _THRESHOLD * np.maximum(scatter, 1.0)
@@ -252,7 +249,7 @@ def _typical_error(
         usable = np.isfinite(sigma) & (sigma > 0)
     if not usable.any():
         change = np.abs(np.diff(data, axis=0)) / np.sqrt(2.0)
-        sigma = _SIGMA_PER_MAD * masked_median(change, good[1:] & good[:-1])
+        sigma = SIGMA_PER_MAD * masked_median(change, good[1:] & good[:-1])
         usable = np.isfinite(sigma) & (sigma > 0)
     typical = float(np.median(sigma[usable])) if usable.any() else 1.0  # no noise at all
     return np.where(usable, sigma, typical).astype(np.float32)
@@ -316,7 +313,8 @@ def _terms(middle: Array) -> NDArray[np.float32]:
     """Return the four images of the model (see the module), shape (4, row, column)."""
     columns = np.arange(middle.shape[1], dtype=float)
     filled = np.array(middle)
-    for row in filled:
+    for number in np.flatnonzero(~np.isfinite(filled).all(axis=1)):
+        row = filled[number]
         known = np.isfinite(row)
         row[:] = np.interp(columns, columns[known], row[known]) if known.any() else 0.0
     filled -= np.median(filled, axis=1, keepdims=True)  # the background
@@ -369,7 +367,7 @@ def _spread(distance: NDArray[np.float32], good: NDArray[np.float32]) -> NDArray
     """
     every = slice(None, None, max(distance.shape[1] // _SAMPLE, 1))
     sample = np.where(good[:, every] > 0, distance[:, every], np.nan)
-    spread = _SIGMA_PER_MAD * nanmedian(sample, axis=1)[:, np.newaxis]
+    spread = SIGMA_PER_MAD * nanmedian(sample, axis=1)[:, np.newaxis]
     return np.asarray(np.fmax(spread, _SMALLEST), dtype=np.float32)
 
 

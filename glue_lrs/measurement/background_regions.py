@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.ndimage import median_filter
 
-from glue_lrs._utils.statistics import masked_median
+from glue_lrs._utils.statistics import SIGMA_PER_MAD, masked_median
 from glue_lrs.apertures.background import Background
 from glue_lrs.errors import MeasurementError, SourceError
 from glue_lrs.image.pixels import good_pixels
@@ -40,9 +40,6 @@ _UNUSUAL = 5.0
 
 #: Window length in columns of the running median with which the level of a column is compared.
 _NEIGHBOURS = 9
-
-#: Ratio of a standard deviation to the median absolute deviation of a normal distribution.
-_SIGMA_PER_MAD = 1.4826
 
 #: Approximate number of integrations of a stack in which hot columns are searched for.
 _INTEGRATIONS = 16
@@ -146,7 +143,7 @@ def unusual_columns(image: SlitImage, aperture: slice) -> Mask:
         change = np.abs(change - median_filter(change, size=_NEIGHBOURS, mode="nearest"))
         noise = np.abs(middle - level[:, np.newaxis] - difference)[outside]
         # What is less than the noise of a pixel hardly changes the median of a row.
-        limit = _SIGMA_PER_MAD * max(_UNUSUAL * np.median(change), np.nanmedian(noise))
+        limit = SIGMA_PER_MAD * max(_UNUSUAL * np.median(change), np.nanmedian(noise))
         unusual[columns] |= change > limit
     return unusual
 

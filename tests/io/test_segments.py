@@ -121,7 +121,7 @@ def test_tables_of_a_level_3_product_are_one_spectrum(tmp_path: Path) -> None:
 def test_times_missing_in_the_tables_are_those_of_int_times(counted: bool, tmp_path: Path) -> None:
     """The pipeline then counts the integrations of each segment from 1."""
     parts = [segment(k, numbers, times=False) for k, numbers in enumerate(SEGMENTS, start=1)]
-    if not counted:  # as in ../shared/data/l3_segments_x1dints.fits
+    if not counted:  # as in level-3 products
         for part, numbers in zip(parts, SEGMENTS, strict=True):
             assert part.times is not None
             part.times["INT_NUM"] = numbers

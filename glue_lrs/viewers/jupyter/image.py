@@ -15,7 +15,6 @@ from glue_jupyter.bqplot.image.layer_artist import (
 from glue_jupyter.bqplot.image.state import BqplotImageLayerState, BqplotImageViewerState
 from glue_jupyter.common.state_widgets.layer_image import ImageLayerStateWidget
 from glue_jupyter.registries import viewer_registry
-from matplotlib import colormaps
 
 from glue_lrs.plotting.style import GREEN, ORANGE
 from glue_lrs.viewers.datasets.images import is_lrs_image
@@ -25,7 +24,7 @@ from glue_lrs.viewers.jupyter.regions import RegionEditor
 from glue_lrs.viewers.live.image_layer import (
     IntegrationShown,
     ShowsMedian,
-    grey_limits,
+    set_look,
     shown_box,
 )
 from glue_lrs.viewers.live.region_geometry import ImageGeometry
@@ -91,24 +90,11 @@ class LRSImageView(NotebookViewer, ShowsOneImage, BqplotImageView):
             if isinstance(artist, BqplotImageSubsetLayerArtist) and artist.image_artist is not None:
                 artist.image_artist.invalidate_cache()
 
-    def _set_look(self, data: BaseData) -> None:
-        """Set a grey scale that shows both faint and bright pixels."""
-        layer = self.state.layers[0]
-        layer.attribute = data.id["flux"]
-        limits = grey_limits(np.asarray(data["flux"]))
-        if limits is not None:
-            layer.v_min, layer.v_max = limits
-        layer.stretch = "arcsinh"
-        self.state.color_mode = "Colormaps"
-        layer.cmap = colormaps["gray"]
-        layer.alpha = 1.0
-        self.state.aspect = "auto"
-
     # --- the extraction --------------------------------------------------------------------------
 
     def attach(self, live: LiveExtraction) -> None:
         """Draw the regions with their handles, the crosshair and the selected rows."""
-        self._set_look(live.data)
+        set_look(self.state, live.data)
         self.state.home = self._show_bounding_box
         self._show_bounding_box()
         self.row_mark = Lines(scales=self.scales, colors=[ORANGE], stroke_width=1.3,

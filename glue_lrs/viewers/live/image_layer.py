@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib import colormaps
 from scipy.ndimage import map_coordinates
 
 from glue_lrs.viewers.live.follower import Follower
@@ -12,6 +13,7 @@ from glue_lrs.viewers.live.follower import Follower
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from glue.core.data import BaseData
     from glue.viewers.image.state import ImageViewerState
     from numpy.typing import NDArray
 
@@ -46,6 +48,20 @@ class ShowsMedian:
         pixels = [np.rint(np.linspace(low, high, number)) for low, high, number in bounds]
         at = np.meshgrid(*pixels, indexing="ij")
         return np.asarray(map_coordinates(plane, at, output=float, order=0, cval=np.nan))
+
+
+def set_look(state: ImageViewerState, data: BaseData) -> None:
+    """Set a grey scale that shows both faint and bright pixels of an LRS image in a viewer."""
+    layer = state.layers[0]
+    layer.attribute = data.id["flux"]
+    limits = grey_limits(np.asarray(data["flux"]))
+    if limits is not None:
+        layer.v_min, layer.v_max = limits
+    layer.stretch = "arcsinh"
+    state.color_mode = "Colormaps"
+    layer.cmap = colormaps["gray"]
+    layer.alpha = 1.0
+    state.aspect = "auto"
 
 
 def grey_limits(flux: NDArray[Any]) -> tuple[float, float] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
 from astropy import units as u
 from echo import delay_callback
 from glue.config import viewer_tool
@@ -24,7 +23,7 @@ from glue_lrs.errors import LRSError
 from glue_lrs.viewers.canvas.image_editor import ImageEditor
 from glue_lrs.viewers.datasets.coordinates import LRSCoordinates
 from glue_lrs.viewers.datasets.images import is_lrs_image, not_an_image
-from glue_lrs.viewers.live.image_layer import IntegrationShown, ShowsMedian, grey_limits, shown_box
+from glue_lrs.viewers.live.image_layer import IntegrationShown, ShowsMedian, set_look, shown_box
 from glue_lrs.viewers.live.messages import panel_text
 from glue_lrs.viewers.live.tooltips import RESIDUAL_HINT, SOURCE_ACTIONS
 from glue_lrs.viewers.live.viewer import StateWithHome
@@ -197,16 +196,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
 
     def _set_look(self, data: BaseData) -> None:
         """Set the limits of the axes, and a grey scale that shows both faint and bright pixels."""
-        layer = self.state.layers[0]
-        layer.attribute = data.id["flux"]
-        limits = grey_limits(np.asarray(data["flux"]))
-        if limits is not None:
-            layer.v_min, layer.v_max = limits
-        layer.stretch = "arcsinh"
-        self.state.color_mode = "Colormaps"
-        layer.cmap = colormaps["gray"]
-        layer.alpha = 1.0
-        self.state.aspect = "auto"
+        set_look(self.state, data)
         self.state.reset_limits()
 
     # --- the extraction ----------------------------------------------------------------------
