@@ -20,6 +20,7 @@ from glue_lrs.instrument import NOMINAL_RANGE
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Floats
+    from glue_lrs.image.slit_image import SlitImage
 
 #: Colour map of images: bright pixels are white.
 CMAP = "gray"
@@ -38,6 +39,16 @@ _CUTS = (1.0, 99.7)
 #: Maximum distance of the lower limit from the median, relative to that of the upper limit, so that
 #: negative traces do not determine it.
 _BELOW = 0.1
+
+
+def displayed_part(image: SlitImage) -> tuple[slice, slice]:
+    """Return the rows and columns of an image to display: the bounding box with a margin."""
+    (left, right), (bottom, top) = image.bounding_box
+    rows, columns = image.shape
+    return (
+        slice(max(int(np.floor(bottom)) - 4, 0), min(int(np.ceil(top)) + 5, rows)),
+        slice(max(int(np.floor(left)) - 2, 0), min(int(np.ceil(right)) + 3, columns)),
+    )
 
 
 def grey_limits(values: Floats, wavelength: Floats) -> tuple[float, float]:

@@ -85,7 +85,7 @@ def plot_image(
     LRSError
         If the integration or the stretch does not exist, or the aperture has no pixel on the image.
     """
-    part = _displayed_part(image)
+    part = grey.displayed_part(image)
     data = _data(image, integration)
     norm = grey.grey_norm(data[part], np.asarray(image.wavelength)[part], stretch)
     if extract is not None:
@@ -141,7 +141,7 @@ def draw_plane(
     `~matplotlib.colorbar.Colorbar`
         Colour bar below the axes.
     """
-    part = rows, columns = _displayed_part(image)
+    part = rows, columns = grey.displayed_part(image)
     geometry: dict[str, Any] = {
         "origin": "lower",
         "aspect": "auto",
@@ -163,7 +163,7 @@ def draw_plane(
 
 def _add_wavelength_axis(ax: Axes, image: SlitImage) -> None:
     """Add a wavelength axis on the right with ticks at whole microns that do not overlap."""
-    displayed, _ = _displayed_part(image)
+    displayed, _ = grey.displayed_part(image)
     bottom, top = displayed.start, displayed.stop - 1
     wave = _row_mean(image.wavelength)
     order = np.argsort(wave, kind="stable")[: np.isfinite(wave).sum()]  # without NaN, which is last
@@ -195,16 +195,6 @@ def _draw_regions(ax: Axes, image: SlitImage, extract: Extract1D) -> None:
     if regions.trace is not None:
         row = np.arange(regions.trace.size)
         ax.plot(regions.trace, row, color=style.APERTURE, lw=0.9, ls="-.", label="expected trace")
-
-
-def _displayed_part(image: SlitImage) -> tuple[slice, slice]:
-    """Return the rows and columns to display: the bounding box with a margin."""
-    (left, right), (bottom, top) = image.bounding_box
-    rows, columns = image.shape
-    return (
-        slice(max(int(np.floor(bottom)) - 4, 0), min(int(np.ceil(top)) + 5, rows)),
-        slice(max(int(np.floor(left)) - 2, 0), min(int(np.ceil(right)) + 3, columns)),
-    )
 
 
 # --- cut ---------------------------------------------------------------------------------------
@@ -259,7 +249,7 @@ def plot_cut(
     """
     chosen = _checked_rows(image, rows)
     regions = None if extract is None else _regions(image, extract)
-    columns = np.arange(*_displayed_part(image)[1].indices(image.shape[1]))
+    columns = np.arange(*grey.displayed_part(image)[1].indices(image.shape[1]))
     data, error = (plane(image, integration)[:, columns] for plane in (_data, _error))
     wave = _row_mean(image.wavelength)
     ax = style.axes_or_current(ax, (6.0, 3.0) if len(chosen) == 1 else (7.0, 4.5))

@@ -8,6 +8,9 @@ import numpy as np
 from matplotlib import colormaps
 from scipy.ndimage import map_coordinates
 
+from glue_lrs.errors import LRSError
+from glue_lrs.plotting.grey import CMAP, displayed_part, grey_limits
+from glue_lrs.viewers.datasets.images import slit_image
 from glue_lrs.viewers.live.follower import Follower
 
 if TYPE_CHECKING:
@@ -19,11 +22,6 @@ if TYPE_CHECKING:
 
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
-
-#: Percentiles of the pixel values that become the lower and the upper limit of the grey scale.
-_CUTS = (1.0, 99.7)
-#: Maximum distance of the lower limit from the median, relative to that of the upper limit.
-_BELOW = 0.1
 
 
 class ShowsMedian:
@@ -51,40 +49,42 @@ class ShowsMedian:
 
 
 def set_look(state: ImageViewerState, data: BaseData) -> None:
-    """Set a grey scale that shows both faint and bright pixels of an LRS image in a viewer."""
+    """Set the colours of an LRS image in a viewer to those of figures."""
     layer = state.layers[0]
     layer.attribute = data.id["flux"]
-    limits = grey_limits(np.asarray(data["flux"]))
-    if limits is not None:
-        layer.v_min, layer.v_max = limits
+    set_grey_scale(state, data)
     layer.stretch = "arcsinh"
     state.color_mode = "Colormaps"
-    layer.cmap = colormaps["gray"]
+    layer.cmap = colormaps[CMAP]
     layer.alpha = 1.0
     state.aspect = "auto"
 
 
-def grey_limits(flux: NDArray[Any]) -> tuple[float, float] | None:
-    """Return the limits of a grey scale that shows both faint and bright pixels.
+def set_grey_scale(
+    state: ImageViewerState, data: BaseData, part: tuple[slice, slice] | None = None
+) -> None:
+    """Set the limits of the grey scale from a part of the shown image; see `grey_limits`.
 
     Parameters
     ----------
-    flux : ndarray
-        Pixel values of shape (row, column) or (integration, row, column).
-
-    Returns
-    -------
-    (float, float) or None
-        Lower and upper limit, or None if there are no different finite pixel values.
+    state : ImageViewerState
+        State of the viewer, whose first layer is the image.
+    data : BaseData
+        Dataset of the image.
+    part : (slice, slice), optional
+        Rows and columns; by default, those that figures display.
     """
-    if flux.ndim == 3:
-        flux = flux[flux.shape[0] // 2]
-    finite = flux[np.isfinite(flux)]
-    if not finite.size:
-        return None
-    low, middle, high = (float(v) for v in np.percentile(finite, [_CUTS[0], 50, _CUTS[1]]))
-    low = max(low, middle - _BELOW * (high - middle))  # exclude negative traces
-    return (low, high) if high > low else None
+    if part is None:
+        try:
+            part = displayed_part(slit_image(data))
+        except LRSError:  # the file of the image is missing, but glue has the pixels
+            part = slice(None), slice(None)
+    plane = getattr(state, "median_plane", None)
+    index = () if data.ndim == 2 else (int(state.slices[0]),)
+    flux = np.asarray(data["flux", index] if plane is None else plane)
+    wavelength = np.asarray(data["wavelength", index])
+    layer = state.layers[0]
+    layer.v_min, layer.v_max = grey_limits(flux[part], wavelength[part])
 
 
 def shown_box(image: SlitImage) -> tuple[tuple[float, float], tuple[float, float]]:

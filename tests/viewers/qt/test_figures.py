@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from glue_lrs.plotting.image import plot_image
 from glue_lrs.plotting.style import BLUE, GREEN, ORANGE, VERMILION
+from glue_lrs.simulation.scene import demo_scene
+from glue_lrs.viewers.qt.tab import open_tab
 from tests.helpers.pointer import NONE, Tab, drag, move, press, release, settle
 from tests.helpers.screen import coloured, inside, near, pixels, redrawn, screen
 
@@ -94,6 +98,21 @@ def test_the_image_is_the_flux(live: Any, tab: Tab) -> None:
     assert np.ptp(inside(tab.image, expected)) > 200
     assert np.median(off) <= 3
     assert np.mean(off > 12) < 0.12
+
+
+def test_the_grey_scale_is_that_of_figures(app: Any, products: dict[str, Path]) -> None:
+    """Bright pixels of the detector beside the slit do not change it."""
+    image = demo_scene().cal().image
+    data = image.data.copy()
+    data[:, :200] = 1e6
+    opened = Tab(app, open_tab(app, replace(image, data=data))).image
+    layer, norm = opened.layers[0].state, plot_image(image, ax=Figure().subplots()).images[0].norm
+    assert (layer.v_min, layer.v_max) == (norm.vmin, norm.vmax)
+    assert (layer.stretch, layer.cmap.name) == ("arcsinh", "gray")
+    stack = demo_scene().calints(5).image
+    opened = Tab(app, open_tab(app, stack)).image
+    layer, norm = opened.layers[0].state, plot_image(stack, ax=Figure().subplots()).images[0].norm
+    assert (layer.v_min, layer.v_max) == (norm.vmin, norm.vmax)
 
 
 def test_the_spectrum_is_on_the_screen(live: Any, tab: Tab) -> None:
