@@ -16,6 +16,7 @@ from astropy.visualization import (
 )
 
 from glue_lrs.errors import LRSError, nearest, quoted
+from glue_lrs.image.pixels import lost_pixels
 from glue_lrs.instrument import NOMINAL_RANGE
 
 if TYPE_CHECKING:
@@ -79,13 +80,31 @@ def grey_limits(values: Floats, wavelength: Floats) -> tuple[float, float]:
     return (bottom, top) if top > bottom else (bottom - 1.0, bottom + 1.0)
 
 
-def grey_norm(values: Floats, wavelength: Floats, stretch: str = "asinh") -> Any:
-    """Return the normalisation of the shown part of an image.
+def image_limits(image: SlitImage) -> tuple[float, float]:
+    """Return the limits of the grey scale for the displayed part of an image.
 
     Parameters
     ----------
-    values, wavelength : ndarray
-        Pixel values and wavelengths, as for `grey_limits`.
+    image : SlitImage
+        Single image, not a stack. Lost pixels (`glue_lrs.image.pixels.lost_pixels`) are ignored.
+
+    Returns
+    -------
+    (float, float)
+        Values that are black and white; see `grey_limits`.
+    """
+    part = displayed_part(image)
+    good = np.where(lost_pixels(image, part), np.nan, np.asarray(image.data[part], dtype=float))
+    return grey_limits(good, np.asarray(image.wavelength)[part])
+
+
+def grey_norm(image: SlitImage, stretch: str = "asinh") -> Any:
+    """Return the normalisation of the displayed part of an image.
+
+    Parameters
+    ----------
+    image : SlitImage
+        Single image, as for `image_limits`.
     stretch : {"asinh", "linear", "sqrt", "log"}
         Name of the stretch.
 
@@ -104,5 +123,5 @@ def grey_norm(values: Floats, wavelength: Floats, stretch: str = "asinh") -> Any
         raise LRSError(
             f"stretch is {quoted(stretch)}{hint}, expected one of {', '.join(STRETCHES)}"
         )
-    low, high = grey_limits(values, wavelength)
+    low, high = image_limits(image)
     return ImageNormalize(vmin=low, vmax=high, stretch=STRETCHES[stretch](), invalid=None)

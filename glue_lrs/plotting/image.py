@@ -68,7 +68,7 @@ def plot_image(
         Rows to mark with a line, such as the rows of cuts.
     stretch : {"asinh", "linear", "sqrt", "log"}
         Stretch of the grey scale, whose limits follow from the displayed part of the image
-        (`glue_lrs.plotting.grey.grey_limits`).
+        (`glue_lrs.plotting.grey.image_limits`).
     xlim, ylim : (float, float), optional
         Columns and rows to display; by default, the bounding box with a margin.
     legend : bool
@@ -85,9 +85,8 @@ def plot_image(
     LRSError
         If the integration or the stretch does not exist, or the aperture has no pixel on the image.
     """
-    part = grey.displayed_part(image)
     data = _data(image, integration)
-    norm = grey.grey_norm(data[part], np.asarray(image.wavelength)[part], stretch)
+    norm = grey.grey_norm(_single(image, integration), stretch)
     if extract is not None:
         extract.weights(image, extract.place(image))  # raises before a figure is made
     ax = style.axes_or_current(ax, (4.5, 8.0))
@@ -105,7 +104,7 @@ def plot_image(
     for row in rows:
         ax.axhline(row, color=style.ORANGE, lw=0.8, ls=(0, (6, 3)), label="cut")
     # The bounding box may extend to the edge of the image, so leave a margin around both.
-    displayed, columns = part
+    displayed, columns = grey.displayed_part(image)
     ax.set_xlim(min(columns.start - 0.5, x0 - 2), max(columns.stop - 0.5, x1 + 2))
     ax.set_ylim(min(displayed.start - 0.5, y0 - 4), max(displayed.stop - 0.5, y1 + 4))
     style.set_limits(ax, xlim, ylim)

@@ -23,7 +23,7 @@ from glue_lrs.plotting.style import (
     unit_label,
 )
 from glue_lrs.viewers.canvas.blitting import Overlay, drawn_once
-from glue_lrs.viewers.canvas.cached_text import CachedText
+from glue_lrs.viewers.canvas.cached_text import above_heading, heading
 from glue_lrs.viewers.canvas.limits import Limits
 from glue_lrs.viewers.canvas.live_view import LiveView
 from glue_lrs.viewers.canvas.shapes import DASHES, RANGE_STYLE, band_outlines, bands
@@ -126,13 +126,12 @@ class SpectrumPlot(LiveView):
         self.masked = put(Line2D([], [], **_MASKED_ROW), transform=across)
         self.flagged = put(Line2D([], [], **_FLAGGED_ROW), transform=across)
         self.cursor = put(Line2D([], [], color=ORANGE, lw=1.2, ls=DASHES), transform=across)
-        readout = CachedText(0.01, 0.985, "", ha="left", va="top", fontsize=9)
-        self.readout = put(readout, transform=axes.transAxes, above=True)
+        self.readout = heading(self.layer)
         note = Text(0.5, 0.5, "", ha="center", va="center", fontsize=10, color="0.25", bbox=_BOX)
         self.note = put(note, transform=axes.transAxes)
         self._marks = [(self.cursor, self.range_patch)]
         if ratio_axes is not None:
-            self.ratio_limits = Limits(ratio_axes, text=False)
+            self.ratio_limits = Limits(ratio_axes)
             self.y_limits.append(self.ratio_limits)
             self.ratio_layer = Overlay.on_axes(ratio_axes).layer(ratio_axes)
             put, across = self.ratio_layer.put, ratio_axes.get_xaxis_transform()
@@ -303,8 +302,9 @@ class SpectrumPlot(LiveView):
         handles = [known.get(name, Line2D([], [], **_COMPARISON)) for name in entries]
         self.axes.legend(
             handles=handles, labels=[*map(plain_text, entries)], loc="lower left",
-            bbox_to_anchor=(0.0, 1.0), ncols=5, frameon=False, fontsize=_FONT_SIZE,
-            handlelength=1.6, columnspacing=1.2, borderaxespad=0.1,
+            bbox_to_anchor=(0.0, 1.0), bbox_transform=above_heading(self.axes), ncols=5,
+            frameon=False, fontsize=_FONT_SIZE, handlelength=1.6, columnspacing=1.2,
+            borderaxespad=0.1,
         )  # fmt: skip
         return True
 
@@ -365,6 +365,9 @@ class SpectrumPlot(LiveView):
         self.readout.set_text(text)
 
     # --- pointer -----------------------------------------------------------------------------
+
+    def _describe(self, x: float, y: float) -> tuple[str, ...]:
+        return self.describe.spectrum(x, self._unit)
 
     def _press(self, event: MouseEvent) -> None:
         if event.dblclick:

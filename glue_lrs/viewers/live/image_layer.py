@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from scipy.ndimage import map_coordinates
 
 from glue_lrs.errors import LRSError
-from glue_lrs.plotting.grey import CMAP, displayed_part, grey_limits
+from glue_lrs.plotting.grey import CMAP, grey_limits, image_limits
 from glue_lrs.viewers.datasets.images import slit_image
 from glue_lrs.viewers.live.follower import Follower
 
@@ -49,10 +49,10 @@ class ShowsMedian:
 
 
 def set_look(state: ImageViewerState, data: BaseData) -> None:
-    """Set the colours of an LRS image in a viewer to those of figures."""
+    """Set the grey scale of an LRS image in a viewer to that of figures."""
     layer = state.layers[0]
     layer.attribute = data.id["flux"]
-    set_grey_scale(state, data)
+    layer.v_min, layer.v_max = _grey_limits(state, data)
     layer.stretch = "arcsinh"
     state.color_mode = "Colormaps"
     layer.cmap = colormaps[CMAP]
@@ -60,31 +60,15 @@ def set_look(state: ImageViewerState, data: BaseData) -> None:
     state.aspect = "auto"
 
 
-def set_grey_scale(
-    state: ImageViewerState, data: BaseData, part: tuple[slice, slice] | None = None
-) -> None:
-    """Set the limits of the grey scale from a part of the shown image; see `grey_limits`.
-
-    Parameters
-    ----------
-    state : ImageViewerState
-        State of the viewer, whose first layer is the image.
-    data : BaseData
-        Dataset of the image.
-    part : (slice, slice), optional
-        Rows and columns; by default, those that figures display.
-    """
-    if part is None:
-        try:
-            part = displayed_part(slit_image(data))
-        except LRSError:  # the file of the image is missing, but glue has the pixels
-            part = slice(None), slice(None)
-    plane = getattr(state, "median_plane", None)
-    index = () if data.ndim == 2 else (int(state.slices[0]),)
-    flux = np.asarray(data["flux", index] if plane is None else plane)
-    wavelength = np.asarray(data["wavelength", index])
-    layer = state.layers[0]
-    layer.v_min, layer.v_max = grey_limits(flux[part], wavelength[part])
+def _grey_limits(state: ImageViewerState, data: BaseData) -> tuple[float, float]:
+    """Return the limits of the grey scale for the integration that a viewer shows."""
+    number = int(state.slices[0])
+    try:
+        image = slit_image(data)
+    except LRSError:  # the file of the image is missing, but glue has the pixels
+        part: Any = () if data.ndim == 2 else (number,)
+        return grey_limits(np.asarray(data["flux"])[part], np.asarray(data["wavelength"])[part])
+    return image_limits(image.integration(number) if image.is_stack else image)
 
 
 def shown_box(image: SlitImage) -> tuple[tuple[float, float], tuple[float, float]]:

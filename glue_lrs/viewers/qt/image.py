@@ -162,6 +162,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
     }
 
     minimum_size = (220, 200)
+    readout_lines = 2
     margins = (0.62, 0.6, 0.42, 0.45)
     editor: ImageEditor | None = None
 
@@ -207,6 +208,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
         self.enable_pointer()
         self.editor.on_adding = self._adding_changed
         self.editor.on_hint = self.set_status
+        self.editor.on_readout = self.status.show_readout
         self._integration = IntegrationShown(live, self.state, self.redraw_image)
         self.follow(self._show_residual, "residual_shown", "residual_limit")
         self._show_residual(restored=True)

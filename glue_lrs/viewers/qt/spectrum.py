@@ -118,7 +118,7 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
     _layer_style_widget_cls = ProfileLayerStyleEditor
     tools = (*PLOT_TOOLS, "select:xrange", "window")
     minimum_size = (240, 180)
-    margins = (0.7, 0.12, 0.42, 0.3)
+    margins = (0.7, 0.12, 0.42, 0.44)
     pointer_view = "plot"
 
     plot: SpectrumPlot | None = None
@@ -190,6 +190,7 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
             self.plot.close()
         assert self.live is not None
         self.plot = SpectrumPlot(self.axes, self.live, ratio_axes=self.ratio_axes, unit=unit)
+        self.plot.on_readout = self.status.show_readout
         self.state.home = self.plot.reset_limits
         self.enable_pointer()
         self.plot.reset_limits()  # glue has changed the limits while the plot was made

@@ -13,6 +13,7 @@ from glue_lrs.viewers.live.live_extraction import LiveExtraction
 from glue_lrs.viewers.live.messages import panel_text
 from glue_lrs.viewers.live.open import open_extraction
 from glue_lrs.viewers.qt.image import LRSImageViewer
+from glue_lrs.viewers.qt.menus import add_menus
 from glue_lrs.viewers.qt.panel.viewer import ExtractionPanel
 from glue_lrs.viewers.qt.panel.widgets import plain
 from glue_lrs.viewers.qt.profile import SlitProfileViewer
@@ -53,6 +54,7 @@ def open_tab(app: GlueApplication | Session, source: object) -> LiveExtraction:
     """
     app = getattr(app, "application", app)
     live = source if isinstance(source, LiveExtraction) else open_extraction(app.session, source)
+    add_menus(app)
     _use_new_tab(app)
     image = app.new_data_viewer(LRSImageViewer, data=live.data)
     app.new_data_viewer(LRSSpectrumViewer, data=live.spectrum_data)

@@ -156,16 +156,23 @@ def test_the_profile_is_on_the_screen(live: Any, tab: Tab) -> None:
         assert near(coloured(tab.profile, colour, 30), *screen(tab.profile, edges, height)).all()
 
 
-def test_nothing_is_under_the_line_of_text(live: Any, tab: Tab) -> None:
-    """In a low window too, the peak of the source stays below the text."""
-    tab.profile._mdi_wrapper.resize(420, 250)
+@pytest.mark.parametrize("which", ["spectrum", "profile"])
+def test_no_data_are_under_the_heading(live: Any, tab: Tab, which: str) -> None:
+    """In a low window too, the text is above the axes, and the legend above the text."""
+    viewer = getattr(tab, which)
+    viewer._mdi_wrapper.resize(420, 250)
     settle(0.3)
-    redrawn(tab.profile)
-    text = tab.profile.editor.readout
-    at = text.get_transform().transform(text.get_unitless_position())[1]
-    bottom = at - text.size(tab.profile.figure.dpi)[1]
-    top = float(np.nanmax(live.cross_dispersion_profile().flux))
-    assert tab.profile.axes.transData.transform((0.0, top))[1] < bottom
+    redrawn(viewer)
+    text = (viewer.editor if which == "profile" else viewer.plot).readout
+    assert text.get_text()
+    bottom = text.get_transform().transform(text.get_unitless_position())[1]
+    top = bottom + text.size(viewer.figure.dpi)[1]
+    assert viewer.axes.bbox.y1 <= bottom + 1
+    assert top <= viewer.figure.bbox.y1
+    if which == "spectrum":
+        box = viewer.axes.get_legend().get_window_extent(viewer.figure.canvas.get_renderer())
+        assert top <= box.y0 + 2
+        assert box.y1 <= viewer.figure.bbox.y1 + 1
 
 
 @pytest.mark.parametrize("width", [1100, 1280, 1500])
