@@ -81,9 +81,6 @@ class ImageEditor(RegionEditor):
         self.range_patch.set(visible=len(spans) > 0, path=bands(spans, along_y=True))
         self.overlay.update()
 
-    def _describe(self, x: float, y: float) -> tuple[str, ...]:
-        return self.describe.pixel(x, y)
-
     def _press_empty(self, event: MouseEvent, start: tuple[float, float]) -> None:
         shift = has_shift(event)
         self.pointer.begin("range" if shift else "row", start)

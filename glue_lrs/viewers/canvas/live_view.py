@@ -10,7 +10,6 @@ from matplotlib.backend_bases import MouseButton
 from glue_lrs.viewers.canvas.blitting import Overlay, drawn_once, root_figure
 from glue_lrs.viewers.canvas.navigation import Navigation
 from glue_lrs.viewers.live.follower import Follower
-from glue_lrs.viewers.live.readout import Readout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +53,6 @@ class LiveView(Follower):
         self.y_limits: list[Limits] = []
         #: Called with lines about the place under the mouse, and with none when it is elsewhere.
         self.on_readout: Callable[[tuple[str, ...]], None] | None = None
-        self.describe = Readout(live)
         self.navigation = Navigation(self)
         canvas = root_figure(axes).canvas
         self._connections = [

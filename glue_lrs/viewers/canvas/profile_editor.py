@@ -93,9 +93,6 @@ class ProfileEditor(RegionEditor):
         if changed:
             self.overlay.redraw()
 
-    def _describe(self, x: float, y: float) -> tuple[str, ...]:
-        return self.describe.profile(x)
-
     def _refresh(self) -> None:
         self._profile_changed()
 

@@ -189,6 +189,9 @@ class RegionEditor(LiveView):
 
     # --- pointer -------------------------------------------------------------------------------
 
+    def _describe(self, x: float, y: float) -> tuple[str, ...]:
+        return self.geometry.describe(x, y)
+
     def _hover(self, event: MouseEvent | None) -> None:
         label_visible = self.label.text.get_visible()
         handle = None

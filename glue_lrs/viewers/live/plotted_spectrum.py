@@ -77,8 +77,6 @@ def flux_text(extraction: Extraction, wavelength: float, unit: FluxUnit) -> str:
 
 def with_error(value: float, error: float) -> str:
     """Format a value with its error, to two significant digits of the error."""
-    if not np.isfinite(value):
-        return "no value"
     digits = _digits(error)
     return f"{value:.{digits}f} {f'± {error:.{digits}f}' if error > 0 else '(error unknown)'}"
 

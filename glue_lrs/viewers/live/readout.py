@@ -61,7 +61,7 @@ class Readout:
         error = float(
             np.sqrt(np.broadcast_to(variance(image, here), (1, image.shape[1]))[0, column])
         )
-        parts = [f"{with_error(float(image.data[row, column]), error)} {unit_label(image.unit)}"]
+        parts = [_with_unit(float(image.data[row, column]), error, image.unit)]
         weight = self._weight(row, column)
         if weight is not None:
             parts.append(f"aperture weight {weight:.3g}")
@@ -100,8 +100,8 @@ class Readout:
         if not np.isfinite(column) or not 0 <= round(column) < columns.size:
             return ()
         at = round(column)
-        value = with_error(float(flux[at]), float(error[at]))
-        return (f"column {at}: {value} {unit_label(self._live.image.unit)}",)
+        value = _with_unit(float(flux[at]), float(error[at]), self._live.image.unit)
+        return (f"column {at}: {value}",)
 
     def _weight(self, row: int, column: int) -> float | None:
         """Return the weight of a pixel in the aperture, or None if there is no aperture."""
@@ -121,3 +121,8 @@ class Readout:
             return 0.0
         across = weights.values[0 if weights.uniform else row - rows.start]
         return float(across[column - columns.start])
+
+
+def _with_unit(value: float, error: float, unit: str) -> str:
+    """Format a value with its error and unit, or say that there is none."""
+    return f"{with_error(value, error)} {unit_label(unit)}" if np.isfinite(value) else "no value"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy import QtCore, QtWidgets
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from qtpy import QtGui
 
     from glue_lrs.viewers.canvas.live_view import LiveView
+
+#: Folder of the icons of tools.
+ICONS = Path(__file__).parent / "icons"
 
 #: Tools at the beginning of the toolbar.
 PLOT_TOOLS = ("save", "mpl:home", "mpl:pan", "mpl:zoom")

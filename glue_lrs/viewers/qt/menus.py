@@ -28,6 +28,8 @@ class Menus(QtCore.QObject):
 
     Attributes
     ----------
+    sidebar : QAction
+        Whether the data list and the plot options on the left are shown.
     history : QMenu
         The edits of the session, each of which goes back, or forward, to the state after it.
     keys : QDialog
@@ -37,6 +39,8 @@ class Menus(QtCore.QObject):
     def __init__(self, app: GlueApplication) -> None:
         super().__init__(app)
         self._session = app.session
+        self._splitter = app._ui.main_splitter
+        self._made_room = False
         app._actions["redo"].setShortcuts([QtGui.QKeySequence(one) for one in _REDO])
         self.history = QtWidgets.QMenu("History", app)
         self.history.aboutToShow.connect(self.fill_history)
@@ -49,6 +53,28 @@ class Menus(QtCore.QObject):
         show.setShortcuts([QtGui.QKeySequence(one) for one in _KEYS])
         show.triggered.connect(self.show_keys)
         _menus(app)[-1].addAction(show)
+
+        self.sidebar = QtWidgets.QAction("Data list and plot options", app)
+        self.sidebar.setCheckable(True)
+        self.sidebar.triggered.connect(self.show_sidebar)
+        view = next(one for one in _menus(app) if one.title().replace("&", "") == "View")
+        view.addAction(self.sidebar)
+        view.aboutToShow.connect(self._check_sidebar)
+
+    def _check_sidebar(self) -> None:
+        self.sidebar.setChecked(self._splitter.sizes()[0] > 0)
+
+    def show_sidebar(self, on: bool) -> None:
+        """Show or hide the data list and the plot options on the left of the window."""
+        left, right = self._splitter.sizes()
+        wanted = self._splitter.widget(0).sizeHint().width() if on else 0
+        self._splitter.setSizes([wanted, left + right - wanted])
+
+    def make_room(self) -> None:
+        """Hide the list on the left in a window that is too narrow, unless this was done before."""
+        if not self._made_room:
+            self._made_room = True
+            self.show_sidebar(False)
 
     def fill_history(self) -> None:
         """List the edits of the session, and mark the last one that is in effect."""
