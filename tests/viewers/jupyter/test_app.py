@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from glue_lrs import Aperture, Background, Extraction, LRSError
 from glue_lrs.io.apcorr import write_apcorr
-from glue_lrs.simulation import Scene
 from glue_lrs.plotting.image import plot_image
+from glue_lrs.simulation import Scene
 from glue_lrs.viewers import ExtractionApp, extraction_app
 from tests.helpers.figure import drag, press, send
 from tests.helpers.images import SOURCE, stack
