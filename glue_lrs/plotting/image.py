@@ -428,8 +428,10 @@ def plot_width(
         for power, c in enumerate(line)
     )
     name = "" if label is None else f"{style.plain_text(label)}: "
-    marks = {"color": point, "ms": 6, "elinewidth": 0.9, "label": f"{name}{factor:g} × FWHM"}
-    ax.errorbar(wave, half, bar, fmt="osD"[before % 3], **marks)
+    ax.errorbar(
+        wave, half, bar, fmt="osD"[before % 3],
+        color=point, ms=6, elinewidth=0.9, label=f"{name}{factor:g} × FWHM",
+    )  # fmt: skip
     (drawn,) = ax.plot(span, fit, color=edge, lw=1.8, label=f"{name}edge of the aperture: {terms}")
     drawn.set_gid(_WIDTH)
     ax.set(xlabel="wavelength λ [µm]", ylabel="half width [pixel]")

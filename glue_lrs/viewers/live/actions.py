@@ -58,7 +58,7 @@ class Actions:
 
     def __init__(self, live: LiveExtraction) -> None:
         self._live = live
-        self._nods: tuple[Any, ...] = ()
+        self._nods: Sequence[str | PathLike[str] | SlitImage] = ()
 
     # --- from the data ---------------------------------------------------------------------------
 
