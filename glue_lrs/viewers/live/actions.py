@@ -25,6 +25,8 @@ from glue_lrs.viewers.live.source_measurement import centred
 from glue_lrs.viewers.live.subsets import regions_of_subset
 
 if TYPE_CHECKING:
+    from types import EllipsisType
+
     from glue.core import Data
     from glue.core.subset import Subset, SubsetState
     from glue.core.subset_group import SubsetGroup
@@ -56,7 +58,7 @@ class Actions:
 
     def __init__(self, live: LiveExtraction) -> None:
         self._live = live
-        self._nods: tuple[Any, ...] = ()
+        self._nods: Sequence[str | PathLike[str] | SlitImage] = ()
 
     # --- from the data ---------------------------------------------------------------------------
 
@@ -195,11 +197,18 @@ class Actions:
             )
         return live.editing.set_or_raise(operator, "load a reference")
 
-    def set_keys(self, **keys: Any) -> bool:
+    def set_keys(
+        self,
+        *,
+        apcorr: str | PathLike[str] | ApertureCorrection | EllipsisType | None = ...,
+        **keys: Any,
+    ) -> bool:
         """Set keys of an EXTRACT1D aperture, step parameters or parameters of `Extract1D`.
 
         Parameters
         ----------
+        apcorr : str, path-like, ApertureCorrection or None, optional
+            Aperture correction, or its file; None removes it.
         **keys
             Overrides, as in `Extract1D.from_reference`, of the committed operator. A key that is
             None is removed.
@@ -207,9 +216,14 @@ class Actions:
         Raises
         ------
         LRSError
-            If a key or a value is wrong, or nothing can be extracted. Then nothing changes.
+            If a key, a value or the file is wrong, or nothing can be extracted. Then nothing
+            changes.
         """
         live = self._live
+        correction, references = live.extract.aperture_correction, dict(live.extract.references)
+        if apcorr is not ...:
+            correction = self._correction(apcorr)
+            references["apcorr"] = None if correction is None else correction.filename
         groups: dict[str, dict[str, Any]] = {
             name: dict(values) for name, values in live.extract.parameters.items()
         }
@@ -220,12 +234,10 @@ class Actions:
             if value is None and not step:
                 del group[key]
         operator = Extract1D.from_parameters(
-            groups,
-            apcorr=live.extract.aperture_correction,
-            psf=live.extract.psf,
-            references=dict(live.extract.references),
+            groups, apcorr=correction, psf=live.extract.psf, references=references
         )
-        changed = live.editing.set_or_raise(operator, f"set {', '.join(keys)}")
+        names = [*keys, *(["apcorr"] if apcorr is not ... else [])]
+        changed = live.editing.set_or_raise(operator, f"set {', '.join(names)}")
         found = remarks(groups["reference"])
         notes = [text for level, key, text in found if level == "warning" and key in keys]
         live.message = joined(*notes, live.message)
@@ -240,16 +252,22 @@ class Actions:
             If the file cannot be used, or not for this image.
         """
         live = self._live
-        correction = None
-        if path is not None:
-            subarray = live.image.subarray or ""
-            correction = ApertureCorrection.read(absolute_path(path), subarray=subarray)
+        correction = self._correction(path)
         filename = None if correction is None else correction.filename
         references = dict(live.extract.references) | {"apcorr": filename}
         operator = replace(
             live.extract, aperture_correction=correction, references=tuple(references.items())
         )
         return live.editing.set_or_raise(operator, "change the aperture correction")
+
+    def _correction(
+        self, source: str | PathLike[str] | ApertureCorrection | None
+    ) -> ApertureCorrection | None:
+        """Return an aperture correction; a file has a row for the SUBARRAY of the image."""
+        if source is None or isinstance(source, ApertureCorrection):
+            return source
+        subarray = self._live.image.subarray or ""
+        return ApertureCorrection.read(absolute_path(source), subarray=subarray)
 
     # --- errors ----------------------------------------------------------------------------------
 

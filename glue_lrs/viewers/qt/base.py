@@ -151,7 +151,7 @@ class _EdgeFilter(QtCore.QObject):
     """
 
     def __init__(self, viewer: HasPointerView) -> None:
-        super().__init__(viewer)  # type: ignore[call-overload]
+        super().__init__(viewer)
         self._viewer = viewer
 
     def eventFilter(self, watched: QtCore.QObject, event: QtCore.QEvent) -> bool:  # noqa: N802
