@@ -181,10 +181,10 @@ def test_redo_history_and_keys(app: Any, live: Any, tab: Tab) -> None:
     for step in (1.0, 2.0):
         live.set([live.regions[0].moved(step)], f"move by {step:g}")
         states.append(live.extract)
-    app.activateWindow()
-    wait_until(lambda: QtWidgets.QApplication.activeWindow() is app)
 
     def type_key(key: Any, modifiers: Any = QtCore.Qt.NoModifier) -> None:
+        app.activateWindow()
+        wait_until(lambda: QtWidgets.QApplication.activeWindow() is app)
         QtTest.QTest.keyClick(tab.image.figure.canvas, key, modifiers)
         settle(0.1)
 
@@ -212,7 +212,6 @@ def test_redo_history_and_keys(app: Any, live: Any, tab: Tab) -> None:
         assert "drag an edge" in text
         assert "Ctrl+Y" in text
         menus.keys.close()
-        settle(0.1)
 
 
 # --- a small window --------------------------------------------------------------------------
