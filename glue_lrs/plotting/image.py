@@ -71,7 +71,7 @@ def plot_image(
         Rows to mark with a line, such as the rows of cuts.
     stretch : {"asinh", "linear", "sqrt", "log"}
         Stretch of the grey scale, whose limits follow from the displayed part of the image
-        (`glue_lrs.plotting.grey.grey_limits`).
+        (`glue_lrs.plotting.grey.image_limits`).
     xlim, ylim : (float, float), optional
         Columns and rows to display; by default, the bounding box with a margin.
     legend : bool
@@ -95,9 +95,8 @@ def plot_image(
         glue_lrs.plot_image(image, {"8 pixels": default, "12 pixels": wider})
     """
     operators = _labelled(extract)
-    part = _displayed_part(image)
     data = _data(image, integration)
-    norm = grey.grey_norm(data[part], np.asarray(image.wavelength)[part], stretch)
+    norm = grey.grey_norm(_single(image, integration), stretch)
     for operator in operators.values():
         operator.weights(image, operator.place(image))  # raises before a figure is made
     ax = style.axes_or_current(ax, (4.5, 8.0))
@@ -115,7 +114,7 @@ def plot_image(
     for row in rows:
         ax.axhline(row, color=style.ORANGE, lw=0.8, ls=(0, (6, 3)), label="cut")
     # The bounding box may extend to the edge of the image, so leave a margin around both.
-    displayed, columns = part
+    displayed, columns = grey.displayed_part(image)
     ax.set_xlim(min(columns.start - 0.5, x0 - 2), max(columns.stop - 0.5, x1 + 2))
     ax.set_ylim(min(displayed.start - 0.5, y0 - 4), max(displayed.stop - 0.5, y1 + 4))
     style.set_limits(ax, xlim, ylim)
@@ -151,7 +150,7 @@ def draw_plane(
     `~matplotlib.colorbar.Colorbar`
         Colour bar below the axes.
     """
-    part = rows, columns = _displayed_part(image)
+    part = rows, columns = grey.displayed_part(image)
     geometry: dict[str, Any] = {
         "origin": "lower",
         "aspect": "auto",
@@ -173,7 +172,7 @@ def draw_plane(
 
 def _add_wavelength_axis(ax: Axes, image: SlitImage) -> None:
     """Add a wavelength axis on the right with ticks at whole microns that do not overlap."""
-    displayed, _ = _displayed_part(image)
+    displayed, _ = grey.displayed_part(image)
     bottom, top = displayed.start, displayed.stop - 1
     wave = _row_mean(image.wavelength)
     order = np.argsort(wave, kind="stable")[: np.isfinite(wave).sum()]  # without NaN, which is last
@@ -214,16 +213,6 @@ def _draw_regions(ax: Axes, image: SlitImage, extract: Extract1D, colour: str, l
     if regions.trace is not None:
         row = np.arange(regions.trace.size)
         ax.plot(regions.trace, row, color=colour, lw=0.9, ls="-.", label="expected trace")
-
-
-def _displayed_part(image: SlitImage) -> tuple[slice, slice]:
-    """Return the rows and columns to display: the bounding box with a margin."""
-    (left, right), (bottom, top) = image.bounding_box
-    rows, columns = image.shape
-    return (
-        slice(max(int(np.floor(bottom)) - 4, 0), min(int(np.ceil(top)) + 5, rows)),
-        slice(max(int(np.floor(left)) - 2, 0), min(int(np.ceil(right)) + 3, columns)),
-    )
 
 
 # --- cut ---------------------------------------------------------------------------------------
@@ -278,7 +267,7 @@ def plot_cut(
     """
     chosen = _checked_rows(image, rows)
     regions = None if extract is None else _regions(image, extract)
-    columns = np.arange(*_displayed_part(image)[1].indices(image.shape[1]))
+    columns = np.arange(*grey.displayed_part(image)[1].indices(image.shape[1]))
     data, error = (plane(image, integration)[:, columns] for plane in (_data, _error))
     wave = _row_mean(image.wavelength)
     ax = style.axes_or_current(ax, (6.0, 3.0) if len(chosen) == 1 else (7.0, 4.5))
@@ -439,8 +428,10 @@ def plot_width(
         for power, c in enumerate(line)
     )
     name = "" if label is None else f"{style.plain_text(label)}: "
-    marks = {"color": point, "ms": 6, "elinewidth": 0.9, "label": f"{name}{factor:g} × FWHM"}
-    ax.errorbar(wave, half, bar, fmt="osD"[before % 3], **marks)
+    ax.errorbar(
+        wave, half, bar, fmt="osD"[before % 3],
+        color=point, ms=6, elinewidth=0.9, label=f"{name}{factor:g} × FWHM",
+    )  # fmt: skip
     (drawn,) = ax.plot(span, fit, color=edge, lw=1.8, label=f"{name}edge of the aperture: {terms}")
     drawn.set_gid(_WIDTH)
     ax.set(xlabel="wavelength λ [µm]", ylabel="half width [pixel]")

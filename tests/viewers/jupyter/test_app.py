@@ -12,9 +12,11 @@ import ipywidgets
 import numpy as np
 import pytest
 from glue_jupyter import JupyterApplication
+from matplotlib.figure import Figure
 
 from glue_lrs import Aperture, Background, Extraction, LRSError
 from glue_lrs.io.apcorr import write_apcorr
+from glue_lrs.plotting.image import plot_image
 from glue_lrs.simulation import Scene
 from glue_lrs.viewers import ExtractionApp, extraction_app
 from tests.helpers.figure import drag, press, send
@@ -243,6 +245,12 @@ def test_files_are_saved_and_never_replaced_unasked(app: ExtractionApp, path: Pa
     panel.comparison.value = "missing_x1d.fits"
     panel.buttons["Compare"].click()
     assert "missing_x1d.fits" in panel.message.value
+
+
+def test_the_grey_scale_is_that_of_figures(app: ExtractionApp) -> None:
+    norm = plot_image(app.live.image, ax=Figure().subplots()).images[0].norm
+    layer = app.image.layers[0].state
+    assert (layer.v_min, layer.v_max) == (norm.vmin, norm.vmax)
 
 
 def test_a_stack_has_a_slider(stacked: ExtractionApp) -> None:
