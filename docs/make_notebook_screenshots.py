@@ -69,7 +69,7 @@ def web_page(demo: Path, voila: str) -> None:
             _wait(f"{address}/voila/static/voila.js", process)
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=chromium(), args=[*BROWSER])
-                page = browser.new_page(viewport={"width": 1150, "height": 980})
+                page = browser.new_page(viewport={"width": 1150, "height": 1080})
                 page.set_default_timeout(600_000.0)
                 page.goto(address)
                 page.locator(".bqplot .plotarea_events").first.wait_for()
