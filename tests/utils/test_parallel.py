@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,16 +46,16 @@ def test_a_stack_has_the_same_numbers_in_threads(background: str | None) -> None
         None, image.exp_type, apply_apcorr=False, **(keys if background else {})
     )
     expected = extract.run(image, check=False)
-    used: set[str] = set()
-    kept = threading.Thread.run
+    blocks: list[int] = []
+    kept = ThreadPoolExecutor.map
 
-    def run(self: threading.Thread) -> None:
-        used.add(self.name)
-        kept(self)
+    def recorded(self: ThreadPoolExecutor, function: Any, items: Any) -> Any:
+        blocks.append(len(items))
+        return kept(self, function, items)
 
     with pytest.MonkeyPatch.context() as patched, threads(3):
-        patched.setattr(threading.Thread, "run", run)
+        patched.setattr(ThreadPoolExecutor, "map", recorded)
         found = extract.run(image, check=False)
-    assert len(used) > 1
+    assert blocks[0] > 1
     for name, values in expected.columns.items():
         np.testing.assert_array_equal(found.columns[name], values)
