@@ -26,6 +26,14 @@ _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 #: Seconds to wait for the server, and for a cell: machines of CI are slow.
 _PATIENCE = 120.0
 
+#: Arguments of the browser, which draws with WebGL on machines without a graphics card.
+BROWSER = (
+    "--no-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+)
+
 _SETTINGS = (
     "--no-browser",
     "--allow-root",
@@ -182,10 +190,8 @@ class Notebook:
 @contextmanager
 def notebook(url: str, name: str, width: int = 1200, height: int = 1100) -> Iterator[Notebook]:
     """Open a notebook of a server in a browser."""
-    arguments = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader"]
-    arguments += ["--enable-unsafe-swiftshader"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=arguments)
+        browser = playwright.chromium.launch(executable_path=chromium(), args=[*BROWSER])
         try:
             page = browser.new_page(viewport={"width": width, "height": height})
             yield Notebook(page, f"{url}/doc/tree/{name}")

@@ -89,6 +89,7 @@ class ExtractionApp:
         for editor in editors:
             assert editor is not None  # the image was opened
             editor.on_text = self.panel.show_status
+        self.spectrum_viewer.on_text = self.panel.show_status
         image = editors[0]
         assert image is not None
         image.on_adding = self._adding_changed
@@ -201,13 +202,15 @@ class ExtractionApp:
         ----------
         **keys
             Overrides of the present operator, as in `Extract1D.from_reference`, for example
-            ``xstart=27, xstop=34, bkg_fit="median"``. As there, the aperture follows the position
+            ``xstart=27, xstop=34, bkg_fit="median"``, and ``apcorr``, an aperture correction or its
+            file. As there, the aperture follows the position
             of the source unless ``use_source_posn`` is False.
 
         Raises
         ------
         LRSError
-            If a key or a value is wrong, or nothing can be extracted. Then nothing changes.
+            If a key, a value or the file is wrong, or nothing can be extracted. Then nothing
+            changes.
         """
         self._check_open()
         self.live.actions.set_keys(**keys)

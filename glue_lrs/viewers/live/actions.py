@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from echo import delay_callback
@@ -34,6 +34,8 @@ from glue_lrs.viewers.live.subsets import regions_of_subset
 from glue_lrs.viewers.live.tooltips import CORRECTIONS, METHODS
 
 if TYPE_CHECKING:
+    from types import EllipsisType
+
     from glue.core import Data
     from glue.core.subset import Subset, SubsetState
     from glue.core.subset_group import SubsetGroup
@@ -65,6 +67,7 @@ class Actions:
 
     def __init__(self, live: LiveExtraction) -> None:
         self._live = live
+        self._nods: Sequence[str | PathLike[str] | SlitImage] = ()
 
     # --- from the data ---------------------------------------------------------------------------
 
@@ -313,11 +316,18 @@ class Actions:
             )
         return live.editing.set_or_raise(operator, "load a reference")
 
-    def set_keys(self, **keys: Any) -> bool:
+    def set_keys(
+        self,
+        *,
+        apcorr: str | PathLike[str] | ApertureCorrection | EllipsisType | None = ...,
+        **keys: Any,
+    ) -> bool:
         """Set keys of an EXTRACT1D aperture, step parameters or parameters of `Extract1D`.
 
         Parameters
         ----------
+        apcorr : str, path-like, ApertureCorrection or None, optional
+            Aperture correction, or its file; None removes it.
         **keys
             Overrides, as in `Extract1D.from_reference`, of the committed operator. A key that is
             None is removed.
@@ -325,9 +335,14 @@ class Actions:
         Raises
         ------
         LRSError
-            If a key or a value is wrong, or nothing can be extracted. Then nothing changes.
+            If a key, a value or the file is wrong, or nothing can be extracted. Then nothing
+            changes.
         """
         live = self._live
+        correction, references = live.extract.aperture_correction, dict(live.extract.references)
+        if apcorr is not ...:
+            correction = self._correction(apcorr)
+            references["apcorr"] = None if correction is None else correction.filename
         groups: dict[str, dict[str, Any]] = {
             name: dict(values) for name, values in live.extract.parameters.items()
         }
@@ -338,12 +353,10 @@ class Actions:
             if value is None and not step:
                 del group[key]
         operator = Extract1D.from_parameters(
-            groups,
-            apcorr=live.extract.aperture_correction,
-            psf=live.extract.psf,
-            references=dict(live.extract.references),
+            groups, apcorr=correction, psf=live.extract.psf, references=references
         )
-        changed = live.editing.set_or_raise(operator, f"set {', '.join(keys)}")
+        names = [*keys, *(["apcorr"] if apcorr is not ... else [])]
+        changed = live.editing.set_or_raise(operator, f"set {', '.join(names)}")
         found = remarks(groups["reference"])
         notes = [text for level, key, text in found if level == "warning" and key in keys]
         for note in notes:
@@ -359,10 +372,7 @@ class Actions:
             If the file cannot be used, or not for this image.
         """
         live = self._live
-        correction = None
-        if path is not None:
-            subarray = live.image.subarray or ""
-            correction = ApertureCorrection.read(absolute_path(path), subarray=subarray)
+        correction = self._correction(path)
         filename = None if correction is None else correction.filename
         references = dict(live.extract.references) | {"apcorr": filename}
         operator = replace(
@@ -394,6 +404,34 @@ class Actions:
             live.extract, psf=psf, optimal_mode=mode, references=tuple(references.items())
         )
         return live.editing.set_or_raise(operator, "change the PSF reference")
+
+    def _correction(
+        self, source: str | PathLike[str] | ApertureCorrection | None
+    ) -> ApertureCorrection | None:
+        """Return an aperture correction; a file has a row for the SUBARRAY of the image."""
+        if source is None or isinstance(source, ApertureCorrection):
+            return source
+        subarray = self._live.image.subarray or ""
+        return ApertureCorrection.read(absolute_path(source), subarray=subarray)
+
+    # --- errors ----------------------------------------------------------------------------------
+
+    def set_noise(self, noise: Literal["propagated", "nod", "empirical"]) -> bool:
+        """Choose the noise of which the errors are propagated; see `Extract1D`.
+
+        The exposures that were subtracted (``nods``) are kept for the next time that ``"nod"`` is
+        chosen, as the other choices do not use them.
+
+        Raises
+        ------
+        LRSError
+            If the noise cannot be derived. Then nothing changes.
+        """
+        live = self._live
+        self._nods = live.extract.nods or self._nods
+        nods = self._nods if noise == "nod" else ()
+        operator = replace(live.extract, noise=noise, nods=nods)
+        return live.editing.set_or_raise(operator, f"take the {noise} errors")
 
     # --- from glue -------------------------------------------------------------------------------
 

@@ -12,8 +12,12 @@ import ipywidgets
 import numpy as np
 import pytest
 from glue_jupyter import JupyterApplication
+from matplotlib.figure import Figure
 
 from glue_lrs import Aperture, Background, Extraction, LRSError
+from glue_lrs.io.apcorr import write_apcorr
+from glue_lrs.plotting.image import plot_image
+from glue_lrs.simulation import Scene
 from glue_lrs.viewers import ExtractionApp, extraction_app
 from tests.helpers.figure import drag, press, send
 from tests.helpers.images import SOURCE, stack
@@ -173,6 +177,26 @@ def test_wrong_keys_are_one_line_and_change_nothing(app: ExtractionApp) -> None:
     assert app.extract == before
 
 
+def test_the_aperture_correction_is_set_like_a_key(app: ExtractionApp, tmp_path: Path) -> None:
+    file = tmp_path / "apcorr.fits"
+    write_apcorr(Scene().aperture_correction(size=np.arange(1, 31)), file)
+    before = np.array(app.extraction.columns["FLUX"])
+    app.set(apcorr=file, xstart=9)
+    correction = app.extract.aperture_correction
+    assert correction.filename == str(file)
+    assert dict(app.extract.references)["apcorr"] == str(file)
+    corrected = np.array(app.extraction.columns["FLUX"])
+    app.set(apcorr=None)
+    ratio = corrected / app.extraction.columns["FLUX"]
+    np.testing.assert_allclose(ratio, correction(app.extraction.wavelength, 7.8), rtol=1e-6)
+    app.live.session.command_stack.undo()
+    app.live.session.command_stack.undo()
+    np.testing.assert_array_equal(app.extraction.columns["FLUX"], before)
+    with pytest.raises(LRSError, match=r"missing\.fits"):
+        app.set(apcorr=tmp_path / "missing.fits", xstart=10)
+    assert app.extract.aperture_correction is None
+
+
 def test_the_source_is_measured(app: ExtractionApp) -> None:
     app.panel.buttons["Measure"].click()
     assert "measured: column 12.30" in app.panel.results.value
@@ -221,6 +245,12 @@ def test_files_are_saved_and_never_replaced_unasked(app: ExtractionApp, path: Pa
     panel.comparison.value = "missing_x1d.fits"
     panel.buttons["Compare"].click()
     assert "missing_x1d.fits" in panel.message.value
+
+
+def test_the_grey_scale_is_that_of_figures(app: ExtractionApp) -> None:
+    norm = plot_image(app.live.image, ax=Figure().subplots()).images[0].norm
+    layer = app.image.layers[0].state
+    assert (layer.v_min, layer.v_max) == (norm.vmin, norm.vmax)
 
 
 def test_a_stack_has_a_slider(stacked: ExtractionApp) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from glue_lrs.viewers.live.regions import Region
+from glue_lrs.viewers.live.tooltips import SOURCE_ACTIONS
 from tests.helpers.pointer import wait_until
 
 
@@ -22,7 +23,9 @@ def test_findings_in_the_panel(live: Any, panel: Any) -> None:
     live.set([Region("aperture", (27.0,), (35.0,))])
     checked("negative_flux", "source_outside", "negative_trace")
     assert "does not contain the source" in panel.message.text()
-    assert "use_source_posn" not in panel.message.text()  # it names the button
+    assert "use_source_posn" not in panel.message.text()
+    named = f"the button {SOURCE_ACTIONS[0][1]} moves it"
+    assert named in panel.message.text()
     assert {one.severity for one in panel.message.view.lines} >= {"error", "warning"}
     live.set([Region("aperture", (11.0,), (19.0,))])
     checked("off_centre")
