@@ -57,7 +57,7 @@ class Menus(QtCore.QObject):
         self.sidebar = QtWidgets.QAction("Data list and plot options", app)
         self.sidebar.setCheckable(True)
         self.sidebar.triggered.connect(self.show_sidebar)
-        view = next(one for one in _menus(app) if one.title().replace("&", "") == "View")
+        view = next(one for one in _menus(app) if one.title().strip("& ") == "View")
         view.addAction(self.sidebar)
         view.aboutToShow.connect(self._check_sidebar)
 
