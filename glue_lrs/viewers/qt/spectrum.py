@@ -133,7 +133,7 @@ class ErrorsTool(Tool):
             with set_cursor_cm(QtCore.Qt.WaitCursor):
                 self.viewer.live.actions.set_noise(self.noise)
         except LRSError as error:
-            self.viewer.live.message = panel_text(error, self.viewer.live.image)
+            self.viewer.live.notify(panel_text(error, self.viewer.live.image), "error")
 
 
 for _noise, _text, _hint in NOISES:

@@ -372,13 +372,40 @@ def test_all_checks_are_made_after_a_change(
     assert not loop.waiting
 
 
-def test_an_error_disappears_when_it_is_corrected(app: ExtractionApp) -> None:
+def test_an_error_stays_until_it_is_cleared(app: ExtractionApp) -> None:
     app.background = Background(bkg_coeff=[[23.5], [33.5]])
     app.panel.xstop.value = 1.0
     assert "#d32f2f" in app.panel.message.value
     app.panel.xstop.value = 17.0
     assert app.aperture.xstop == 17.0
+    assert "xstop is 1" in app.panel.message.value
+    app.panel.buttons["Clear"].click()
     assert "#d32f2f" not in app.panel.message.value
+
+
+def test_the_panel_adds_a_background_and_sets_method_and_correction(app: ExtractionApp) -> None:
+    panel = app.panel
+    assert not app.profile.background.visible
+    panel.buttons["Add background"].click()
+    assert app.background.bkg_fit == "median"
+    assert "background at columns " in panel.message.value
+    assert app.profile.background.visible
+    level = app.extraction.columns["BACKGROUND"]
+    assert np.nanmin(level) <= np.mean(app.profile.background.y) <= np.nanmax(level)
+    assert "sky included" not in panel.results.value
+    panel.correction.value = "profile"
+    assert app.extract.correction == "profile"
+    assert "flux × " in panel.results.value
+    panel.correction.value = "none"
+    assert not app.extract.apply_apcorr
+    assert "no correction: switched off" in panel.results.value
+    panel.method.value = "psf"  # there is no PSF reference
+    assert app.extract.mode == "box"
+    assert panel.method.value == "box"
+    assert "needs a PSF reference" in panel.message.value
+    panel.method.value = "learned"
+    assert app.extract.mode == "learned"
+    assert_shows(app.live, app.extract)
 
 
 def test_a_run_of_a_cell_may_open_several(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
