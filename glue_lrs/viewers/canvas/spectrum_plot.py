@@ -20,14 +20,13 @@ from glue_lrs.plotting.style import (
     PURPLE,
     VERMILION,
     plain_text,
-    unit_label,
 )
 from glue_lrs.viewers.canvas.blitting import Overlay, drawn_once
 from glue_lrs.viewers.canvas.cached_text import CachedText
 from glue_lrs.viewers.canvas.limits import Limits
 from glue_lrs.viewers.canvas.live_view import LiveView
 from glue_lrs.viewers.canvas.shapes import DASHES, RANGE_STYLE, band_outlines, bands
-from glue_lrs.viewers.live.comparison import series
+from glue_lrs.viewers.live.comparison import flux_in, not_comparable, series
 from glue_lrs.viewers.live.plotted_spectrum import (
     FluxUnit,
     flux_text,
@@ -259,12 +258,9 @@ class SpectrumPlot(LiveView):
         line.set_data([], [])
         if self._compared is None or self._unit[0] is None:
             return
-        wave, flux, unit = self._compared
-        try:
-            factor = u.Unit(unit).to(self._unit[0]) * self._unit[1]
-        except u.UnitConversionError:
-            return
-        line.set_data(wave, flux * factor)
+        flux = flux_in(self._unit[0], *self._compared)
+        if flux is not None:
+            line.set_data(self._compared[0], flux * self._unit[1])
 
     def _comparison_values(self) -> NDArray[np.float64]:
         """Return the fluxes of the comparison within the wavelength range of the image."""
@@ -289,7 +285,8 @@ class SpectrumPlot(LiveView):
         compared = np.size(self.comparison_line.get_xdata()) > 0
         remark = ""
         if self._compared is not None and not compared:
-            remark = f": in {unit_label(self._compared[2])}, not comparable"
+            note = not_comparable(self.live.extraction, self.live.comparison)
+            remark = note and f": {note}"
         entries = self._entries(label if compared or remark else "", remark)
         if entries == self._legend_entries:
             return False

@@ -12,6 +12,7 @@ import ipywidgets as widgets
 from glue_jupyter.utils import get_ioloop
 
 from glue_lrs.errors import LRSError, LRSWarning
+from glue_lrs.viewers.live.comparison import not_comparable
 from glue_lrs.viewers.live.follower import Follower
 from glue_lrs.viewers.live.messages import findings_text, joined, panel_text
 from glue_lrs.viewers.live.names import (
@@ -333,7 +334,9 @@ class Panel(Follower):
             f"lost pixels: {lost_text(numbers)}",
         ]
         if live.comparison is not None:
-            parts.append(f"flux / {live.comparison_label} {ratio_text(numbers.ratio)}")
+            remark = not_comparable(live.extraction, live.comparison)
+            ratio = f"flux / {live.comparison_label} {ratio_text(numbers.ratio)}"
+            parts.append(f"{live.comparison_label}: {remark}" if remark else ratio)
         return "; ".join(parts)
 
     def _show_message(self, *_: object) -> None:

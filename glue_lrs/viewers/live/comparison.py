@@ -17,6 +17,7 @@ from specutils import Spectrum
 
 from glue_lrs.errors import LRSError
 from glue_lrs.io.spectra import read_spectra
+from glue_lrs.plotting.style import unit_label
 from glue_lrs.viewers.datasets.session_meta import absolute_path
 
 if TYPE_CHECKING:
@@ -136,6 +137,46 @@ def series(
     return wavelength[order], flux[order], spectrum.flux.unit
 
 
+def flux_in(
+    target: str | u.UnitBase,
+    wavelength: NDArray[np.float64],
+    flux: NDArray[np.float64],
+    unit: str | u.UnitBase,
+) -> NDArray[np.float64] | None:
+    """Convert fluxes to another unit.
+
+    Parameters
+    ----------
+    target : str or Unit
+        Unit to convert to.
+    wavelength, flux : ndarray
+        Wavelengths in micron, and the fluxes there.
+    unit : str or Unit
+        Unit of the fluxes. Flux densities per wavelength are converted to those per frequency.
+
+    Returns
+    -------
+    ndarray or None
+        Fluxes in `target`, or None if they cannot be converted.
+    """
+    try:
+        with np.errstate(invalid="ignore"):
+            found = (flux * u.Unit(unit)).to_value(target, u.spectral_density(wavelength * u.um))
+    except u.UnitConversionError:
+        return None
+    return np.asarray(found, dtype=float)
+
+
+def not_comparable(extraction: Extraction | None, comparison: Spectrum | None) -> str:
+    """Return a remark if the units of two spectra differ so that they cannot be compared."""
+    if extraction is None or comparison is None:
+        return ""
+    target = extraction.units.get("FLUX")
+    if target is not None and flux_in(target, *series(comparison)) is not None:
+        return ""
+    return f"in {unit_label(comparison.flux.unit)}, not comparable"
+
+
 def flux_ratio(
     extraction: Extraction | None, comparison: Spectrum | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -158,14 +199,11 @@ def flux_ratio(
     empty = np.empty(0), np.empty(0)
     if extraction is None or comparison is None:
         return empty
-    axis, flux, unit = series(comparison)
-    try:
-        flux = flux * unit.to(extraction.units["FLUX"])
-    except u.UnitConversionError:
+    axis, given, unit = series(comparison)
+    flux = flux_in(extraction.units["FLUX"], axis, given, unit)
+    if flux is None or not np.isfinite(flux).any():
         return empty
     finite = np.isfinite(flux)
-    if not finite.any():
-        return empty
     order = np.argsort(extraction.wavelength)
     wavelength = extraction.wavelength[order]
     extracted = np.where(extraction.mask, np.nan, extraction.columns["FLUX"])[order]
