@@ -68,7 +68,7 @@ def plot_image(
         Rows to mark with a line, such as the rows of cuts.
     stretch : {"asinh", "linear", "sqrt", "log"}
         Stretch of the grey scale, whose limits follow from the displayed part of the image
-        (`glue_lrs.plotting.grey.grey_limits`).
+        (`glue_lrs.plotting.grey.image_limits`).
     xlim, ylim : (float, float), optional
         Columns and rows to display; by default, the bounding box with a margin.
     legend : bool
@@ -85,9 +85,8 @@ def plot_image(
     LRSError
         If the integration or the stretch does not exist, or the aperture has no pixel on the image.
     """
-    part = _displayed_part(image)
     data = _data(image, integration)
-    norm = grey.grey_norm(data[part], np.asarray(image.wavelength)[part], stretch)
+    norm = grey.grey_norm(_single(image, integration), stretch)
     if extract is not None:
         extract.weights(image, extract.place(image))  # raises before a figure is made
     ax = style.axes_or_current(ax, (4.5, 8.0))
@@ -105,7 +104,7 @@ def plot_image(
     for row in rows:
         ax.axhline(row, color=style.ORANGE, lw=0.8, ls=(0, (6, 3)), label="cut")
     # The bounding box may extend to the edge of the image, so leave a margin around both.
-    displayed, columns = part
+    displayed, columns = grey.displayed_part(image)
     ax.set_xlim(min(columns.start - 0.5, x0 - 2), max(columns.stop - 0.5, x1 + 2))
     ax.set_ylim(min(displayed.start - 0.5, y0 - 4), max(displayed.stop - 0.5, y1 + 4))
     style.set_limits(ax, xlim, ylim)
@@ -141,7 +140,7 @@ def draw_plane(
     `~matplotlib.colorbar.Colorbar`
         Colour bar below the axes.
     """
-    part = rows, columns = _displayed_part(image)
+    part = rows, columns = grey.displayed_part(image)
     geometry: dict[str, Any] = {
         "origin": "lower",
         "aspect": "auto",
@@ -163,7 +162,7 @@ def draw_plane(
 
 def _add_wavelength_axis(ax: Axes, image: SlitImage) -> None:
     """Add a wavelength axis on the right with ticks at whole microns that do not overlap."""
-    displayed, _ = _displayed_part(image)
+    displayed, _ = grey.displayed_part(image)
     bottom, top = displayed.start, displayed.stop - 1
     wave = _row_mean(image.wavelength)
     order = np.argsort(wave, kind="stable")[: np.isfinite(wave).sum()]  # without NaN, which is last
@@ -195,16 +194,6 @@ def _draw_regions(ax: Axes, image: SlitImage, extract: Extract1D) -> None:
     if regions.trace is not None:
         row = np.arange(regions.trace.size)
         ax.plot(regions.trace, row, color=style.APERTURE, lw=0.9, ls="-.", label="expected trace")
-
-
-def _displayed_part(image: SlitImage) -> tuple[slice, slice]:
-    """Return the rows and columns to display: the bounding box with a margin."""
-    (left, right), (bottom, top) = image.bounding_box
-    rows, columns = image.shape
-    return (
-        slice(max(int(np.floor(bottom)) - 4, 0), min(int(np.ceil(top)) + 5, rows)),
-        slice(max(int(np.floor(left)) - 2, 0), min(int(np.ceil(right)) + 3, columns)),
-    )
 
 
 # --- cut ---------------------------------------------------------------------------------------
@@ -259,7 +248,7 @@ def plot_cut(
     """
     chosen = _checked_rows(image, rows)
     regions = None if extract is None else _regions(image, extract)
-    columns = np.arange(*_displayed_part(image)[1].indices(image.shape[1]))
+    columns = np.arange(*grey.displayed_part(image)[1].indices(image.shape[1]))
     data, error = (plane(image, integration)[:, columns] for plane in (_data, _error))
     wave = _row_mean(image.wavelength)
     ax = style.axes_or_current(ax, (6.0, 3.0) if len(chosen) == 1 else (7.0, 4.5))

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from glue_lrs.plotting.style import unit_label
 from glue_lrs.viewers.canvas.blitting import drawn_once
-from glue_lrs.viewers.canvas.cached_text import CachedText
+from glue_lrs.viewers.canvas.cached_text import heading
 from glue_lrs.viewers.canvas.limits import Limits
 from glue_lrs.viewers.canvas.region_editor import RegionEditor
 from glue_lrs.viewers.canvas.shapes import band_outlines
@@ -54,8 +54,7 @@ class ProfileEditor(RegionEditor):
         put = self.layer.put
         self.band = put(PolyCollection([], fc="0.3", alpha=0.25, lw=0))
         self.line = put(Line2D([], [], color="black", lw=1.2, drawstyle="steps-mid"))
-        readout = CachedText(0.01, 0.985, "", ha="left", va="top", fontsize=9)
-        self.readout = put(readout, transform=axes.transAxes, above=True)
+        self.readout = heading(self.layer)
         axes.set_xlabel("column [pixel]")
         axes.set_ylabel(f"brightness [{unit_label(live.image.unit)}]")
         axes.grid(visible=True, alpha=0.25)

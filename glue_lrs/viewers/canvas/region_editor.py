@@ -121,6 +121,13 @@ class RegionEditor(LiveView):
         """Return the part of a region that a press at a position on the canvas would grab."""
         return self.geometry.handle_at(x, y)
 
+    def on_edge(self, x: float, y: float) -> bool:
+        """Return whether a position on the canvas is on an edge of a region, or on its end."""
+        if self.removed or self.live.closed or not self.axes.bbox.contains(x, y):
+            return False
+        handle = self.handle_at(x, y)
+        return handle is not None and handle.kind != "body"
+
     @property
     def busy(self) -> bool:
         """Whether the user is dragging something."""
@@ -181,6 +188,9 @@ class RegionEditor(LiveView):
             self.overlay.update()
 
     # --- pointer -------------------------------------------------------------------------------
+
+    def _describe(self, x: float, y: float) -> tuple[str, ...]:
+        return self.geometry.describe(x, y)
 
     def _hover(self, event: MouseEvent | None) -> None:
         label_visible = self.label.text.get_visible()

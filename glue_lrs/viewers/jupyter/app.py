@@ -89,6 +89,7 @@ class ExtractionApp:
         for editor in editors:
             assert editor is not None  # the image was opened
             editor.on_text = self.panel.show_status
+        self.spectrum_viewer.on_text = self.panel.show_status
         image = editors[0]
         assert image is not None
         image.on_adding = self._adding_changed

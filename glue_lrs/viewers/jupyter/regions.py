@@ -65,7 +65,7 @@ class RegionEditor(Follower):
     adding : bool
         Whether the next drag adds a background region.
     on_text : callable or None
-        Called with a text about the region that is dragged, or with "".
+        Called with a text about the region that is dragged or the place under the mouse, or "".
     on_adding : callable or None
         Called with the new value when a drag has changed `adding`.
     on_row : callable or None
@@ -198,11 +198,17 @@ class RegionEditor(Follower):
         self.sync()
 
     def hover(self, x: float, y: float) -> str:
-        """Return the name of the mouse cursor at a position."""
+        """Describe the place under the mouse, and return the name of the mouse cursor."""
+        if not self.live.closed:
+            self._text("; ".join(self.geometry.describe(x, y)))
         if self.adding:
             return "crosshair"
         handle = self.handle_at(x, y)
         return "auto" if handle is None else _CURSORS[handle.kind]
+
+    def leave(self) -> None:
+        """Describe nothing, as the mouse is elsewhere."""
+        self._text("")
 
     def double_click(self) -> None:
         """Do nothing."""

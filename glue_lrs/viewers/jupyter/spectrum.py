@@ -23,7 +23,7 @@ from glue_lrs.viewers.jupyter.figure import (
     set_scale,
 )
 from glue_lrs.viewers.jupyter.limits import ScaleLimits
-from glue_lrs.viewers.live.comparison import flux_in, series
+from glue_lrs.viewers.live.comparison import in_unit
 from glue_lrs.viewers.live.plotted_spectrum import (
     FluxUnit,
     flux_unit,
@@ -31,13 +31,19 @@ from glue_lrs.viewers.live.plotted_spectrum import (
     plotted_columns,
     robust_range,
 )
+from glue_lrs.viewers.live.readout import Readout
 from glue_lrs.viewers.live.viewer import StateWithHome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from glue.core import BaseData, Subset
     from numpy.typing import NDArray
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
+
+#: Colour of the marks of rows with quality bits, as in figures.
+_FLAGGED = "#737373"
 
 #: A press is a click, not a drag, if the mouse moves by less than this distance in points.
 _CLICK = 3.0
@@ -58,6 +64,9 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
     LABEL = "LRS spectrum"
     _state_cls = LRSSpectrumState
     tools = ("bqplot:home", "bqplot:panzoom", "bqplot:xrange")
+
+    #: Called with a text about the place under the mouse, or with "".
+    on_text: Callable[[str], None] | None = None
 
     # --- layers ----------------------------------------------------------------------------------
 
@@ -88,6 +97,7 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
     def attach(self, live: LiveExtraction) -> None:
         """Draw the live spectrum in place of the layer."""
         self._unit = FluxUnit(None, 1.0, "")
+        self._readout = Readout(live)
         self._start: tuple[float, float] | None = None
         self._dragged: tuple[float, float] | None = None
         for state in self.state.layers:
@@ -108,11 +118,13 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
         self.isolated = Scatter(scales=scales, colors=[BLUE], default_size=12, x=[], y=[])
         self.masked = Scatter(scales=scales, colors=[PURPLE], marker="rectangle", default_size=40,
                               x=[], y=[])  # fmt: skip
+        self.flagged = Scatter(scales=scales, colors=[_FLAGGED], marker="rectangle",
+                               default_size=20, x=[], y=[])  # fmt: skip
         self.row_mark = Lines(scales=scales, colors=[ORANGE], stroke_width=1.2,
                               line_style="dashed", visible=False)  # fmt: skip
         self._marks = (
             self.range_mark, self.band, self.line, self.comparison_line, self.isolated, self.masked,
-            self.row_mark,
+            self.flagged, self.row_mark,
         )  # fmt: skip
         add_marks(self, *self._marks)
         self.axis_x.label, self.axis_x.tick_format = "wavelength [µm]", ".0f"
@@ -168,10 +180,10 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
             return
         extraction = live.extraction
         if extraction is None:
-            for mark in (self.line, self.band, self.isolated, self.masked):
+            for mark in (self.line, self.band, self.isolated, self.masked, self.flagged):
                 mark.visible = False
             return
-        wave, flux, error, mask, _bits = plotted_columns(extraction)
+        wave, flux, error, mask, bits = plotted_columns(extraction)
         unit = flux_unit(flux[~mask], extraction.units.get("FLUX"), self._unit)
         if unit != self._unit:
             self.limits.rescale(unit.factor / self._unit.factor)
@@ -187,7 +199,12 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
         low, high = robust_range(flux, error, self._compared()[1])
         self.limits.include(low, high, dragging=live.operator is not live.extract)
         bottom, top = self._bottom_and_top()
-        set_line(self.masked, wave[mask], np.full(int(mask.sum()), bottom + 0.02 * (top - bottom)))
+        for mark, rows, height in (
+            (self.masked, mask, 0.02),
+            (self.flagged, (bits != 0) & ~mask, 0.05),
+        ):
+            level = bottom + height * (top - bottom)
+            set_line(mark, wave[rows], np.full(int(rows.sum()), level))
 
     def _compared(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return wavelength and flux of the comparison in the unit of the plot, or no points."""
@@ -195,10 +212,10 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
         live = self.live
         if live is None or live.comparison is None or self._unit.source is None:
             return nothing
-        wave, given, unit = series(live.comparison)
-        flux = flux_in(self._unit.source, wave, given, unit)
-        if flux is None:  # the panel says so
+        converted = in_unit(live.comparison, self._unit.source)
+        if converted is None:  # the panel says so
             return nothing
+        wave, flux = converted
         low, high = live.wavelengths.limits
         inside = (wave >= low) & (wave <= high)
         return wave[inside], flux[inside] * self._unit.factor
@@ -269,8 +286,15 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
         self._draw_marks()
 
     def hover(self, x: float, y: float) -> str:
-        """Return the name of the mouse cursor."""
+        """Describe the spectrum under the mouse, and return the name of the mouse cursor."""
+        if self.on_text is not None and self.live is not None and not self.live.closed:
+            self.on_text("; ".join(self._readout.spectrum(x, self._unit)))
         return "auto"
+
+    def leave(self) -> None:
+        """Describe nothing, as the mouse is elsewhere."""
+        if self.on_text is not None:
+            self.on_text("")
 
     def double_click(self) -> None:
         """Clear the selection."""

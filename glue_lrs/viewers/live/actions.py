@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from echo import delay_callback
@@ -56,6 +56,7 @@ class Actions:
 
     def __init__(self, live: LiveExtraction) -> None:
         self._live = live
+        self._nods: tuple[Any, ...] = ()
 
     # --- from the data ---------------------------------------------------------------------------
 
@@ -249,6 +250,25 @@ class Actions:
             live.extract, aperture_correction=correction, references=tuple(references.items())
         )
         return live.editing.set_or_raise(operator, "change the aperture correction")
+
+    # --- errors ----------------------------------------------------------------------------------
+
+    def set_noise(self, noise: Literal["propagated", "nod", "empirical"]) -> bool:
+        """Choose the noise of which the errors are propagated; see `Extract1D`.
+
+        The exposures that were subtracted (``nods``) are kept for the next time that ``"nod"`` is
+        chosen, as the other choices do not use them.
+
+        Raises
+        ------
+        LRSError
+            If the noise cannot be derived. Then nothing changes.
+        """
+        live = self._live
+        self._nods = live.extract.nods or self._nods
+        nods = self._nods if noise == "nod" else ()
+        operator = replace(live.extract, noise=noise, nods=nods)
+        return live.editing.set_or_raise(operator, f"take the {noise} errors")
 
     # --- from glue -------------------------------------------------------------------------------
 

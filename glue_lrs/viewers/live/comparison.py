@@ -137,42 +137,31 @@ def series(
     return wavelength[order], flux[order], spectrum.flux.unit
 
 
-def flux_in(
-    target: str | u.UnitBase,
-    wavelength: NDArray[np.float64],
-    flux: NDArray[np.float64],
-    unit: str | u.UnitBase,
-) -> NDArray[np.float64] | None:
-    """Convert fluxes to another unit.
+def in_unit(
+    spectrum: Spectrum, unit: str | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return the wavelength and the flux in a unit, or None if the flux cannot be converted.
 
     Parameters
     ----------
-    target : str or Unit
-        Unit to convert to.
-    wavelength, flux : ndarray
-        Wavelengths in micron, and the fluxes there.
-    unit : str or Unit
-        Unit of the fluxes. Flux densities per wavelength are converted to those per frequency.
-
-    Returns
-    -------
-    ndarray or None
-        Fluxes in `target`, or None if they cannot be converted.
+    spectrum : `~specutils.Spectrum`
+        Single spectrum, as for `series`.
+    unit : str or None
+        Unit of the returned flux.
     """
+    wavelength, flux, own = series(spectrum)
+    densities = u.spectral_density(wavelength * u.um)  # per wavelength, and per frequency
     try:
-        with np.errstate(invalid="ignore"):
-            found = (flux * u.Unit(unit)).to_value(target, u.spectral_density(wavelength * u.um))
+        return wavelength, np.asarray((flux * own).to_value(u.Unit(unit or ""), densities))
     except u.UnitConversionError:
         return None
-    return np.asarray(found, dtype=float)
 
 
 def not_comparable(extraction: Extraction | None, comparison: Spectrum | None) -> str:
-    """Return a remark if the units of two spectra differ so that they cannot be compared."""
+    """Return a remark if the flux of a comparison cannot be converted, or else ""."""
     if extraction is None or comparison is None:
         return ""
-    target = extraction.units.get("FLUX")
-    if target is not None and flux_in(target, *series(comparison)) is not None:
+    if in_unit(comparison, extraction.units["FLUX"]) is not None:
         return ""
     return f"in {unit_label(comparison.flux.unit)}, not comparable"
 
@@ -199,11 +188,13 @@ def flux_ratio(
     empty = np.empty(0), np.empty(0)
     if extraction is None or comparison is None:
         return empty
-    axis, given, unit = series(comparison)
-    flux = flux_in(extraction.units["FLUX"], axis, given, unit)
-    if flux is None or not np.isfinite(flux).any():
+    converted = in_unit(comparison, extraction.units["FLUX"])
+    if converted is None:
         return empty
+    axis, flux = converted
     finite = np.isfinite(flux)
+    if not finite.any():
+        return empty
     order = np.argsort(extraction.wavelength)
     wavelength = extraction.wavelength[order]
     extracted = np.where(extraction.mask, np.nan, extraction.columns["FLUX"])[order]
@@ -211,3 +202,32 @@ def flux_ratio(
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = extracted / reference
     return wavelength, np.where(np.isfinite(ratio), ratio, np.nan)
+
+
+def plotted_comparison(
+    comparison: Spectrum | None, label: str, extraction: Extraction
+) -> tuple[str, NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return the label, wavelength and flux of a comparison for a figure with an extraction.
+
+    Parameters
+    ----------
+    comparison : `~specutils.Spectrum` or None
+        Single spectrum.
+    label : str
+        Name of the spectrum.
+    extraction : Extraction
+        Single spectrum, in whose unit the flux is returned.
+
+    Returns
+    -------
+    (str, ndarray, ndarray) or None
+        The label says so if the flux cannot be converted; then there are no points. None if there
+        is no comparison.
+    """
+    if comparison is None:
+        return None
+    converted = in_unit(comparison, extraction.units["FLUX"])
+    if converted is None:
+        remark = not_comparable(extraction, comparison)
+        return f"{label}: {remark}", np.empty(0), np.empty(0)
+    return label, *converted

@@ -70,14 +70,15 @@ def cross_dispersion_profile(
     averaged = slice(first, int(np.clip(start + number, first + 1, image.shape[0])))
     good = ~lost_pixels(image, averaged)
     count = good.sum(axis=0)
-    variance = _variance(image, averaged)
+    variances = variance(image, averaged)
     with np.errstate(invalid="ignore"):  # 0 / 0 in columns without good pixels
         flux = np.where(good, image.data[averaged], 0.0).sum(axis=0, dtype=float) / count
-        error = np.sqrt(np.where(good, variance, 0.0).sum(axis=0)) / count
+        error = np.sqrt(np.where(good, variances, 0.0).sum(axis=0)) / count
     return CrossDispersionProfile(np.arange(image.shape[1], dtype=float), flux, error)
 
 
-def _variance(image: SlitImage, averaged: slice) -> NDArray[np.float64]:
+def variance(image: SlitImage, averaged: slice) -> NDArray[np.float64]:
+    """Return the variances of pixels in some rows, or NaN if the image has no errors."""
     if image.err is not None:
         return np.asarray(image.err[averaged], dtype=float) ** 2
     planes = (image.var_poisson, image.var_rnoise, image.var_flat)

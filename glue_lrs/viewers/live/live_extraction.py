@@ -13,13 +13,11 @@ from echo import CallbackProperty, HasCallbackProperties, delay_callback
 from glue.core import Data, HubListener
 from glue.core import message as messages
 from glue.core.session import Session
-from matplotlib.figure import Figure
 
 from glue_lrs.errors import LRSError, LRSWarning
 from glue_lrs.findings import check
 from glue_lrs.measurement.curve_of_growth import measure_with_growth
 from glue_lrs.plotting.files import save
-from glue_lrs.plotting.product import plot_product
 from glue_lrs.viewers.datasets.images import slit_image
 from glue_lrs.viewers.datasets.spectra import spectrum_data, update_spectrum_data
 from glue_lrs.viewers.live.actions import Actions, default_operator
@@ -29,6 +27,7 @@ from glue_lrs.viewers.live.editing import Editing
 from glue_lrs.viewers.live.links import derived_data, link_image_and_spectrum
 from glue_lrs.viewers.live.messages import findings_text, joined, panel_text
 from glue_lrs.viewers.live.persistence import Persistence
+from glue_lrs.viewers.live.product_figure import product_figure
 from glue_lrs.viewers.live.regions import RowWavelength, regions_of, row_wavelength
 from glue_lrs.viewers.live.registry import registry_of
 from glue_lrs.viewers.live.script import python_lines
@@ -530,16 +529,15 @@ class LiveExtraction(HasCallbackProperties):
     def save_figure(self, path: str | PathLike[str], overwrite: bool = False) -> None:
         """Write a figure of the image with its regions, slit profiles and spectrum.
 
+        It has the comparison, and says which aperture correction was applied.
+
         Raises
         ------
         LRSError
             If the extraction fails, or the file exists or cannot be written.
         """
-        title, number = self.image.label, self.integration
-        if self.image.is_stack:
-            title += ", median of all" if number is None else f", integration {number + 1}"
-        shown = self.shown, self._extract, self._committed_extraction()
-        save(plot_product(*shown, figure=Figure, title=title).figure, path, overwrite=overwrite)
+        figure = product_figure(self, self._committed_extraction())
+        save(figure, path, overwrite=overwrite)
 
     def python(self) -> str:
         """Return the lines of Python that reproduce `spectrum` exactly.

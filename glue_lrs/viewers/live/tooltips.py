@@ -19,3 +19,18 @@ RESIDUAL_HINT = (
     "does not change with the aperture: switch it off and on to fit again. The component "
     "'rejected' is 1 in rejected pixels"
 )
+
+#: Noise of the errors (`Actions.set_noise`), text and tool tip.
+NOISES = (
+    ("propagated", "Propagated errors", "Errors of the pixels, as the pipeline propagates them"),
+    (
+        "nod",
+        "Errors with the noise of the other nod",
+        "Add the noise of the exposures that the pipeline subtracted",
+    ),
+    (
+        "empirical",
+        "Empirical errors",
+        "Add the noise by which the columns without source exceed their errors",
+    ),
+)

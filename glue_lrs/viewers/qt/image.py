@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from astropy import units as u
@@ -27,7 +26,7 @@ from glue_lrs.viewers.live.image_layer import IntegrationShown, ShowsMedian, set
 from glue_lrs.viewers.live.messages import panel_text
 from glue_lrs.viewers.live.tooltips import RESIDUAL_HINT, SOURCE_ACTIONS
 from glue_lrs.viewers.live.viewer import StateWithHome
-from glue_lrs.viewers.qt.base import LABEL_SIZE, PLOT_TOOLS, HasPointerView
+from glue_lrs.viewers.qt.base import ICONS, LABEL_SIZE, PLOT_TOOLS, HasPointerView
 
 if TYPE_CHECKING:
     from glue.core import Subset
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-_ICONS = Path(__file__).parent / "icons"
 #: Definition of pixel coordinates for astropy's coordinate axes.
 _PIXELS = {
     "type": ("scalar", "scalar"),
@@ -81,7 +79,7 @@ class AddBackgroundTool(CheckableTool):
     """Tool that draws a background region when the mouse is dragged across columns."""
 
     tool_id = "lrs:background"
-    icon = str(_ICONS / "background.svg")
+    icon = str(ICONS / "background.svg")
     action_text = "Add a background region"
     tool_tip = "Add a background region: drag across its columns"
     status_tip = "Drag from one edge of the background region to the other; Escape cancels"
@@ -99,7 +97,7 @@ class ApertureMenu(SimpleToolMenu):
     """Menu with tools that put the aperture on the source, or set the default aperture."""
 
     tool_id = "lrs:aperture"
-    icon = str(_ICONS / "to_source.svg")
+    icon = str(ICONS / "to_source.svg")
     tool_tip = "Put the aperture on the source, or go back to the default"
 
 
@@ -118,7 +116,7 @@ for _method, _text, _hint in (
 ):
     _members = {
         "tool_id": f"lrs:{_method}",
-        "icon": str(_ICONS / f"{_method}.svg"),
+        "icon": str(ICONS / f"{_method}.svg"),
         "action_text": _text,
         "tool_tip": _hint,
         "method": _method,
@@ -131,7 +129,7 @@ class ResidualTool(Tool):
     """Tool that shows or hides the residual."""
 
     tool_id = "lrs:residual"
-    icon = str(_ICONS / "residual.svg")
+    icon = str(ICONS / "residual.svg")
     action_text = "Residual"
     tool_tip = RESIDUAL_HINT
 
@@ -162,6 +160,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
     }
 
     minimum_size = (220, 200)
+    readout_lines = 2
     margins = (0.62, 0.6, 0.42, 0.45)
     editor: ImageEditor | None = None
 
@@ -207,6 +206,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
         self.enable_pointer()
         self.editor.on_adding = self._adding_changed
         self.editor.on_hint = self.set_status
+        self.editor.on_readout = self.status.show_readout
         self._integration = IntegrationShown(live, self.state, self.redraw_image)
         self.follow(self._show_residual, "residual_shown", "residual_limit")
         self._show_residual(restored=True)

@@ -12,8 +12,10 @@ import ipywidgets
 import numpy as np
 import pytest
 from glue_jupyter import JupyterApplication
+from matplotlib.figure import Figure
 
-from glue_lrs import Aperture, Background, Extraction, LRSError
+from glue_lrs import Aperture, Background, Extraction, LRSError, SlitImage
+from glue_lrs.plotting.image import plot_image
 from glue_lrs.viewers import ExtractionApp, extraction_app
 from tests.helpers.figure import drag, press, send
 from tests.helpers.images import SOURCE, stack
@@ -223,6 +225,12 @@ def test_files_are_saved_and_never_replaced_unasked(app: ExtractionApp, path: Pa
     assert "missing_x1d.fits" in panel.message.value
 
 
+def test_the_grey_scale_is_that_of_figures(app: ExtractionApp) -> None:
+    norm = plot_image(app.live.image, ax=Figure().subplots()).images[0].norm
+    layer = app.image.layers[0].state
+    assert (layer.v_min, layer.v_max) == (norm.vmin, norm.vmax)
+
+
 def test_a_stack_has_a_slider(stacked: ExtractionApp) -> None:
     first = stacked.spectrum_viewer.line.y.copy()
     stacked.panel.slider.value = 3
@@ -235,6 +243,29 @@ def test_a_stack_has_a_slider(stacked: ExtractionApp) -> None:
     assert stacked.live.integration is None
     np.testing.assert_array_equal(stacked.image.state.median_plane, stacked.live.shown.data)
     assert stacked.panel.slider.disabled
+
+
+def test_the_place_under_the_mouse_is_described(app: ExtractionApp) -> None:
+    send(app.image, "mousemove", 12.0, 20.0)
+    assert "column 12, row 20" in app.panel.status.value
+    assert "aperture weight 1" in app.panel.status.value
+    wavelength = float(app.live.row_wavelength[20])
+    send(app.spectrum_viewer, "mousemove", wavelength, 0.0)
+    assert f"{wavelength:.3f} µm, row 20" in app.panel.status.value
+    send(app.profile, "mousemove", 12.0, 3.0)
+    assert "column 12:" in app.panel.status.value
+    send(app.profile, "mouseleave")
+    assert "column" not in app.panel.status.value
+
+
+def test_rows_with_quality_bits_are_marked(path: Path) -> None:
+    image = SlitImage.read(path)
+    data = image.data.copy()
+    data[7, 12] = np.nan
+    app = extraction_app(replace(image, data=data), show=False)
+    flagged = app.spectrum_viewer.flagged
+    assert flagged.x == pytest.approx([app.live.row_wavelength[7]])
+    app.close()
 
 
 # --- glue ----------------------------------------------------------------------------------------

@@ -144,7 +144,7 @@ def test_the_residual_is_a_layer_in_its_colours(live: Any, tab: Tab, panel: Any)
     assert state.attribute.label == "residual"
     assert state.cmap.name == "RdBu_r"
     assert state.v_min == -state.v_max == -live.residual_limit < 0
-    assert tab.image.statusBar().currentMessage() == ""
+    assert tab.image.status.hint == ""
     redrawn(tab.image)
     tab.image.redraw_image()
     redrawn(tab.image)
