@@ -6,6 +6,7 @@ import html
 import warnings
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
@@ -24,7 +25,7 @@ from glue_lrs.viewers.live.names import (
     stem_of,
 )
 from glue_lrs.viewers.live.regions import DIGITS, Region
-from glue_lrs.viewers.live.tooltips import SOURCE_ACTIONS
+from glue_lrs.viewers.live.tooltips import RESIDUAL_HINT, SOURCE_ACTIONS
 
 if TYPE_CHECKING:
     from asyncio import TimerHandle
@@ -92,6 +93,7 @@ class Panel(Follower):
             tooltip="The next drag across columns of the image adds a background region",
         )  # fmt: skip
         self.comparison = self._path("x1d file to compare with")
+        self.apcorr = self._path("")
         self.spectrum_path = self._path("", f"{stem_of(live)}{spectrum_ending(live)}")
         self.reference_path = self._path("", f"{stem_of(live)}_extract1d.json")
         self.replace = widgets.Checkbox(
@@ -106,7 +108,7 @@ class Panel(Follower):
             [row for row in rows if row is not None], layout={"width": "100%"}
         )
         self.follow(self.refresh, "operator", "extraction", "measured", "comparison", "integration")
-        self.follow(self.refresh, "wavelength_ranges", "cursor_row")
+        self.follow(self.refresh, "wavelength_ranges", "cursor_row", "residual_shown")
         self.follow(self._show_message, "message", "findings")
         live.session.command_stack.add_callback(self.refresh)  # not all commits change a property
         self.refresh()
@@ -139,9 +141,13 @@ class Panel(Follower):
         for method, text, tip in SOURCE_ACTIONS:
             self._button(text, getattr(live, method), tip)
         self._button("Default", live.default, "Default aperture for this type of file")
+        self.residual = widgets.ToggleButton(
+            description="Residual", tooltip=RESIDUAL_HINT, layout=_auto()
+        )
+        self._observe(self.residual, self._set_residual)
         self._button("Undo", partial(self._step, "undo"), "Undo the last change")
         self._button("Redo", partial(self._step, "redo"), "Redo the change that was undone last")
-        return widgets.HBox([*self.buttons.values()], layout=_ROW)
+        return widgets.HBox([*self.buttons.values(), self.residual], layout=_ROW)
 
     def _file_row(self) -> widgets.Widget:
         self._button("Save x1d", partial(self._save, self.live.save_spectrum, self.spectrum_path))
@@ -149,10 +155,13 @@ class Panel(Follower):
         save = partial(self._save, self.live.save_reference, self.reference_path)
         self._button("Save JSON", save, tip)
         self._button("Compare", self._compare, "Overlay the spectrum of this file, or none")
+        tip = "Correct for the aperture with this APCORR reference, or not at all"
+        self._button("APCORR", self._set_apcorr, tip)
         pairs = (
             ("Save x1d", self.spectrum_path),
             ("Save JSON", self.reference_path),
             ("Compare", self.comparison),
+            ("APCORR", self.apcorr),
         )
         parts = [part for name, path in pairs for part in (path, self.buttons[name])]
         parts.insert(4, self.replace)
@@ -241,6 +250,12 @@ class Panel(Follower):
     def _set_integration(self, number: int | None) -> None:
         self.live.integration = number
 
+    def _set_residual(self, on: bool) -> None:
+        if on:
+            self.live.residual()
+        else:
+            self.live.hide_residual()
+
     def _measure(self) -> str:
         return joined(*self.live.measure().notes)
 
@@ -259,8 +274,15 @@ class Panel(Follower):
         return f"wrote {target}"
 
     def _compare(self) -> None:
-        name = self.comparison.value.strip()
-        self.live.load_comparison(folder_of(self.live) / name if name else None)
+        self.live.load_comparison(self._file_in(self.comparison))
+
+    def _set_apcorr(self) -> None:
+        self.live.load_apcorr(self._file_in(self.apcorr))
+
+    def _file_in(self, path: widgets.Text) -> Path | None:
+        """Return the path in a field, relative to the folder of the image, or None if empty."""
+        name = path.value.strip()
+        return folder_of(self.live) / Path(name).expanduser() if name else None
 
     # --- state -----------------------------------------------------------------------------------
 
@@ -319,6 +341,10 @@ class Panel(Follower):
             self.fit.value = "median" if background.bkg_fit == "median" else "poly"
             self.order.value = background.bkg_order
             self.order.disabled = background.bkg_fit != "poly"
+        self.residual.value = bool(live.residual_shown)
+        correction = live.operator.aperture_correction
+        file = "" if correction is None else correction.filename or "given in Python"
+        self.apcorr.placeholder = f"APCORR: {file or 'none'}"
         if live.image.is_stack:
             self.median.value = live.integration is None
             self.slider.disabled = live.integration is None
