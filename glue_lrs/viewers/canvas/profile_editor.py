@@ -83,8 +83,8 @@ class ProfileEditor(RegionEditor):
 
     def _draw_background(self) -> None:
         """Draw the background that is fitted in the averaged rows and subtracted."""
-        found = self.live.fitted_background()
-        self.background.set_data(*(([], []) if found is None else found))
+        columns, level = self.live.fitted_background() or ([], [])
+        self.background.set_data(columns, level)
 
     def _profile_changed(self, *_: object) -> None:
         """Draw the profile at the row of the crosshair."""
