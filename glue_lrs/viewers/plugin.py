@@ -8,8 +8,8 @@ import sys
 def register() -> None:
     """Add the loaders, the exporter, the translators and the viewers for LRS data to glue.
 
-    The viewers are those for glue-jupyter, ``new_data_viewer("lrs-image")`` and so on; they are added
-    if glue-jupyter was imported before. The desktop application has its own.
+    The viewers are those for glue-jupyter, ``new_data_viewer("lrs-image")`` and so on, added if
+    glue-jupyter was imported before. The desktop application has its own.
 
     The glue desktop application calls this function when it starts. In other applications based on
     glue it must be called explicitly, because it changes them: the translators also replace those
