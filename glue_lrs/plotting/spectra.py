@@ -89,7 +89,7 @@ def plot_extraction(
     top, middle, bottom = panels
     factor, unit = flux_scale(drawn.values, extraction.units.get(column))
     wave = drawn.wavelength
-    style.mark_poorly_calibrated(top, wave)
+    style.mark_poorly_calibrated(top, wave, xlim)
     draw_series(top, drawn, factor, style.BLUE, "extracted, ±1σ")
     if truth is not None:
         _draw_truth(top, truth, factor, lw=1.0)
@@ -236,7 +236,7 @@ def plot_comparison(
     panels[0].set_ylabel(axis_label(column, unit))
     for ax in panels:
         wave = np.concatenate([one.wavelength for one in drawn.values()])
-        style.mark_poorly_calibrated(ax, wave, label=ax is panels[0])
+        style.mark_poorly_calibrated(ax, wave, xlim, label=ax is panels[0])
     style.add_legend(panels[0])
     if divided:
         with_colours = [(one, colours[label]) for label, one in divided.items()]

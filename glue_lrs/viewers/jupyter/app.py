@@ -217,13 +217,15 @@ class ExtractionApp:
         ----------
         **keys
             Overrides of the present operator, as in `Extract1D.from_reference`, for example
-            ``xstart=27, xstop=34, bkg_fit="median"``. As there, the aperture follows the position
+            ``xstart=27, xstop=34, bkg_fit="median"``, and ``apcorr``, an aperture correction or its
+            file. As there, the aperture follows the position
             of the source unless ``use_source_posn`` is False.
 
         Raises
         ------
         LRSError
-            If a key or a value is wrong, or nothing can be extracted. Then nothing changes.
+            If a key, a value or the file is wrong, or nothing can be extracted. Then nothing
+            changes.
         """
         self._check_open()
         self.live.actions.set_keys(**keys)

@@ -12,7 +12,7 @@ from glue_jupyter.bqplot.common.viewer import BqplotBaseView
 from glue_jupyter.registries import viewer_registry
 from ipywidgets import VBox
 
-from glue_lrs.plotting.style import unit_label
+from glue_lrs.plotting.style import BACKGROUND, unit_label
 from glue_lrs.viewers.jupyter.base import NotebookViewer
 from glue_lrs.viewers.jupyter.figure import add_marks, remove_marks, set_line, set_scale
 from glue_lrs.viewers.jupyter.limits import ScaleLimits
@@ -74,7 +74,9 @@ class SlitProfileView(NotebookViewer, ShowsOneImage, BqplotBaseView):
         self.band = Lines(scales=self.scales, colors=["#4D4D4D"], fill_colors=["#4D4D4D"],
                           fill="between", opacities=[0.0, 0.0], fill_opacities=[0.25, 0.25],
                           stroke_width=0, visible=False)  # fmt: skip
-        add_marks(self, self.band, self.line)
+        self.background = Lines(scales=self.scales, colors=[BACKGROUND], stroke_width=1.4,
+                                line_style="dashed", visible=False)  # fmt: skip
+        add_marks(self, self.band, self.line, self.background)
         self.state.x_axislabel = "column [pixel]"
         self.state.y_axislabel = f"brightness [{unit_label(live.image.unit)}]"
         self.axis_x.tick_format, self.axis_y.tick_format = ".0f", ".4~g"
@@ -95,7 +97,7 @@ class SlitProfileView(NotebookViewer, ShowsOneImage, BqplotBaseView):
         self.limits.close()
         self.editor.close()
         self.editor = None
-        remove_marks(self, self.line, self.band)
+        remove_marks(self, self.line, self.band, self.background)
 
     def _home(self) -> None:
         """Show the whole profile."""
@@ -109,9 +111,22 @@ class SlitProfileView(NotebookViewer, ShowsOneImage, BqplotBaseView):
             self.editor.draw()
 
     def _image_changed(self, *_: object) -> None:
-        """Draw the profile again if another image, such as another integration, is shown."""
-        if self.live is not None and self._profile_of is not self.live.shown:
+        """Draw the profile again if another image, such as another integration, is shown.
+
+        Otherwise, only the background that the operator fits may have changed.
+        """
+        if self.live is None:
+            return
+        if self._profile_of is not self.live.shown:
             self._profile_changed()
+        else:
+            self._draw_background()
+
+    def _draw_background(self) -> None:
+        """Draw the background that is fitted in the averaged rows and subtracted."""
+        assert self.live is not None
+        found = self.live.fitted_background()
+        set_line(self.background, *(([], []) if found is None else found))
 
     def _profile_changed(self, *_: object) -> None:
         """Draw the profile at the row of the crosshair, and the regions where they are there."""
@@ -124,6 +139,7 @@ class SlitProfileView(NotebookViewer, ShowsOneImage, BqplotBaseView):
         set_line(self.line, steps, flux.repeat(2))
         error = np.where(np.isfinite(error), error, 0.0)
         set_line(self.band, steps, np.array([flux - error, flux + error]).repeat(2, axis=1))
+        self._draw_background()
         self.limits.include(*peak_limited_range(flux))
         if self.editor is not None:
             self.editor.draw()

@@ -24,7 +24,7 @@ from glue_lrs.viewers.datasets.images import is_lrs_image, not_an_image
 from glue_lrs.viewers.live.image_layer import IntegrationShown, ShowsMedian, set_look, shown_box
 from glue_lrs.viewers.live.messages import panel_text
 from glue_lrs.viewers.live.residual_layer import ShowsResidual
-from glue_lrs.viewers.live.tooltips import RESIDUAL_HINT, SOURCE_ACTIONS
+from glue_lrs.viewers.live.tooltips import ADD_BACKGROUND, RESIDUAL_HINT, SOURCE_ACTIONS
 from glue_lrs.viewers.live.viewer import StateWithHome
 from glue_lrs.viewers.qt.base import ICONS, LABEL_SIZE, PLOT_TOOLS, HasPointerView
 
@@ -79,8 +79,8 @@ class AddBackgroundTool(CheckableTool):
 
     tool_id = "lrs:background"
     icon = str(ICONS / "background.svg")
-    action_text = "Add a background region"
-    tool_tip = "Add a background region: drag across its columns"
+    action_text = "Draw a background region"
+    tool_tip = "Draw a background region: drag across its columns"
     status_tip = "Drag from one edge of the background region to the other; Escape cancels"
 
     def activate(self) -> None:
@@ -89,6 +89,18 @@ class AddBackgroundTool(CheckableTool):
     def deactivate(self) -> None:
         if self.viewer is not None:
             self.viewer.add_background(False)
+
+
+@viewer_tool
+class PlaceBackgroundTool(Tool):
+    """Tool that places background regions beside the source."""
+
+    tool_id = "lrs:add_background"
+    icon = str(ICONS / "add_background.svg")
+    method, action_text, tool_tip = ADD_BACKGROUND
+
+    def activate(self) -> None:
+        self.viewer.run_method(self.method)
 
 
 @viewer_tool
@@ -150,7 +162,7 @@ class LRSImageViewer(ShowsResidual, HasPointerView, ImageViewer):
     }
     tools = (
         *PLOT_TOOLS,
-        *("lrs:background", "lrs:aperture", "lrs:residual"),
+        *("lrs:add_background", "lrs:background", "lrs:aperture", "lrs:residual"),
         *("select:yrange", "select:xrange", "select:polygon", "image:contrast_bias", "window"),
     )
     subtools: ClassVar[dict[str, list[str]]] = {
@@ -237,7 +249,7 @@ class LRSImageViewer(ShowsResidual, HasPointerView, ImageViewer):
             with set_cursor_cm(QtCore.Qt.WaitCursor):
                 getattr(self.live, name)()
         except LRSError as error:
-            self.live.message = panel_text(error)
+            self.live.notify(panel_text(error), "error")
 
     def _show_bounding_box(self) -> None:
         """Set the limits to the illuminated part of the image, with some margin for dragging."""

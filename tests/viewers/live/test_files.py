@@ -201,7 +201,7 @@ def test_the_figure_has_the_comparison_and_says_which_correction_was_applied(
     axes = product_figure(live, live.extraction).axes
     (spectrum,) = (one for one in axes if one.get_ylabel().startswith("flux"))
     (line,) = (one for one in spectrum.lines if one.get_label() == "nod1_x1d.fits")
-    np.testing.assert_allclose(line.get_ydata(), spectrum.lines[0].get_ydata())
+    np.testing.assert_allclose(line.get_ydata()[::-1], spectrum.lines[0].get_ydata())
     assert spectrum.get_title(loc="left") == "no aperture correction: no APCORR reference"
     live.load_apcorr(apcorr)
     live.actions.set_noise("empirical")
