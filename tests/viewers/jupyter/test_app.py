@@ -11,10 +11,13 @@ from pathlib import Path
 import ipywidgets
 import numpy as np
 import pytest
+from astropy import units as u
+from glue.core import Data
+from glue.core.component import Component
 from glue_jupyter import JupyterApplication
 from matplotlib.figure import Figure
 
-from glue_lrs import Aperture, Background, Extraction, LRSError, SlitImage
+from glue_lrs import Aperture, ApertureCorrection, Background, Extraction, LRSError, SlitImage
 from glue_lrs.io.apcorr import write_apcorr
 from glue_lrs.plotting.image import plot_image
 from glue_lrs.simulation import Scene
