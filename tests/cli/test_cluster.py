@@ -226,7 +226,7 @@ def test_after_a_lost_connection_the_next_run_does_the_rest(server: Server, here
     with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
         result = run(*FILES, *options, "--scheduler", server.address)
     assert result.exit_code == 2
-    (line,) = result.stderr.splitlines()
+    (line,) = (line for line in result.stderr.splitlines() if "error" in line)
     assert "the connection to the scheduler was lost, and " in line
     left = int(line.split("and ")[1].split(" of 4")[0])
     assert left in {2, 3}  # the second file was in progress
