@@ -270,6 +270,7 @@ def main() -> int:
     parser.add_argument("what", nargs="?", choices=WHAT, default="extract")
     parser.add_argument("--integrations", type=int, default=400)
     parser.add_argument("--repeat", type=int, default=20)
+    parser.add_argument("--only", metavar="KIND", help="kind of scene of the findings")
     parser.add_argument("--files", type=int, default=2000)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -303,7 +304,7 @@ def main() -> int:
         if options.what == "findings":
             from benchmarks.findings import benchmark_findings
 
-            benchmark_findings(options.repeat)
+            benchmark_findings(folder, options.repeat, options.only)
             return 0
         if options.what == "optimal":
             from benchmarks.optimal import benchmark_optimal

@@ -12,8 +12,12 @@ import ipywidgets
 import numpy as np
 import pytest
 from glue_jupyter import JupyterApplication
+from matplotlib.figure import Figure
 
-from glue_lrs import Aperture, Background, Extraction, LRSError
+from glue_lrs import Aperture, Background, Extraction, LRSError, SlitImage
+from glue_lrs.io.apcorr import write_apcorr
+from glue_lrs.plotting.image import plot_image
+from glue_lrs.simulation import Scene
 from glue_lrs.viewers import ExtractionApp, extraction_app
 from tests.helpers.figure import drag, press, send
 from tests.helpers.images import SOURCE, stack
@@ -173,6 +177,26 @@ def test_wrong_keys_are_one_line_and_change_nothing(app: ExtractionApp) -> None:
     assert app.extract == before
 
 
+def test_the_aperture_correction_is_set_like_a_key(app: ExtractionApp, tmp_path: Path) -> None:
+    file = tmp_path / "apcorr.fits"
+    write_apcorr(Scene().aperture_correction(size=np.arange(1, 31)), file)
+    before = np.array(app.extraction.columns["FLUX"])
+    app.set(apcorr=file, xstart=9)
+    correction = app.extract.aperture_correction
+    assert correction.filename == str(file)
+    assert dict(app.extract.references)["apcorr"] == str(file)
+    corrected = np.array(app.extraction.columns["FLUX"])
+    app.set(apcorr=None)
+    ratio = corrected / app.extraction.columns["FLUX"]
+    np.testing.assert_allclose(ratio, correction(app.extraction.wavelength, 7.8), rtol=1e-6)
+    app.live.session.command_stack.undo()
+    app.live.session.command_stack.undo()
+    np.testing.assert_array_equal(app.extraction.columns["FLUX"], before)
+    with pytest.raises(LRSError, match=r"missing\.fits"):
+        app.set(apcorr=tmp_path / "missing.fits", xstart=10)
+    assert app.extract.aperture_correction is None
+
+
 def test_the_source_is_measured(app: ExtractionApp) -> None:
     app.panel.buttons["Measure"].click()
     assert "measured: column 12.30" in app.panel.results.value
@@ -223,6 +247,12 @@ def test_files_are_saved_and_never_replaced_unasked(app: ExtractionApp, path: Pa
     assert "missing_x1d.fits" in panel.message.value
 
 
+def test_the_grey_scale_is_that_of_figures(app: ExtractionApp) -> None:
+    norm = plot_image(app.live.image, ax=Figure().subplots()).images[0].norm
+    layer = app.image.layers[0].state
+    assert (layer.v_min, layer.v_max) == (norm.vmin, norm.vmax)
+
+
 def test_a_stack_has_a_slider(stacked: ExtractionApp) -> None:
     first = stacked.spectrum_viewer.line.y.copy()
     stacked.panel.slider.value = 3
@@ -235,6 +265,29 @@ def test_a_stack_has_a_slider(stacked: ExtractionApp) -> None:
     assert stacked.live.integration is None
     np.testing.assert_array_equal(stacked.image.state.median_plane, stacked.live.shown.data)
     assert stacked.panel.slider.disabled
+
+
+def test_the_place_under_the_mouse_is_described(app: ExtractionApp) -> None:
+    send(app.image, "mousemove", 12.0, 20.0)
+    assert "column 12, row 20" in app.panel.status.value
+    assert "aperture weight 1" in app.panel.status.value
+    wavelength = float(app.live.row_wavelength[20])
+    send(app.spectrum_viewer, "mousemove", wavelength, 0.0)
+    assert f"{wavelength:.3f} µm, row 20" in app.panel.status.value
+    send(app.profile, "mousemove", 12.0, 3.0)
+    assert "column 12:" in app.panel.status.value
+    send(app.profile, "mouseleave")
+    assert "column" not in app.panel.status.value
+
+
+def test_rows_with_quality_bits_are_marked(path: Path) -> None:
+    image = SlitImage.read(path)
+    data = image.data.copy()
+    data[7, 12] = np.nan
+    app = extraction_app(replace(image, data=data), show=False)
+    flagged = app.spectrum_viewer.flagged
+    assert flagged.x == pytest.approx([app.live.row_wavelength[7]])
+    app.close()
 
 
 # --- glue ----------------------------------------------------------------------------------------
@@ -319,13 +372,40 @@ def test_all_checks_are_made_after_a_change(
     assert not loop.waiting
 
 
-def test_an_error_disappears_when_it_is_corrected(app: ExtractionApp) -> None:
+def test_an_error_stays_until_it_is_cleared(app: ExtractionApp) -> None:
     app.background = Background(bkg_coeff=[[23.5], [33.5]])
     app.panel.xstop.value = 1.0
     assert "#d32f2f" in app.panel.message.value
     app.panel.xstop.value = 17.0
     assert app.aperture.xstop == 17.0
+    assert "xstop is 1" in app.panel.message.value
+    app.panel.buttons["Clear"].click()
     assert "#d32f2f" not in app.panel.message.value
+
+
+def test_the_panel_adds_a_background_and_sets_method_and_correction(app: ExtractionApp) -> None:
+    panel = app.panel
+    assert not app.profile.background.visible
+    panel.buttons["Add background"].click()
+    assert app.background.bkg_fit == "median"
+    assert "background at columns " in panel.message.value
+    assert app.profile.background.visible
+    level = app.extraction.columns["BACKGROUND"]
+    assert np.nanmin(level) <= np.mean(app.profile.background.y) <= np.nanmax(level)
+    assert "sky included" not in panel.results.value
+    panel.correction.value = "profile"
+    assert app.extract.correction == "profile"
+    assert "flux × " in panel.results.value
+    panel.correction.value = "none"
+    assert not app.extract.apply_apcorr
+    assert "no correction: switched off" in panel.results.value
+    panel.method.value = "psf"  # there is no PSF reference
+    assert app.extract.mode == "box"
+    assert panel.method.value == "box"
+    assert "needs a PSF reference" in panel.message.value
+    panel.method.value = "learned"
+    assert app.extract.mode == "learned"
+    assert_shows(app.live, app.extract)
 
 
 def test_a_run_of_a_cell_may_open_several(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
