@@ -24,6 +24,7 @@ from glue_lrs import Extraction, LRSError
 from glue_lrs.cli import main
 from glue_lrs.cli.batch import Resources
 from glue_lrs.cli.manifest import COLUMNS, Manifest
+from glue_lrs.cli.options import RecipeOptions
 from glue_lrs.cli.processes import in_processes
 from glue_lrs.errors import WriteError
 from glue_lrs.io.x1d_reader import read_single
@@ -354,6 +355,12 @@ def test_resources_are_checked() -> None:
         *FILES, "--jobs", 2, "--scheduler", "tcp://127.0.0.1:1"
     )
     assert Resources(-1).processes == os.cpu_count()
+
+
+def test_paths_of_references_are_absolute_for_other_folders(here: Path) -> None:
+    found = RecipeOptions("a.json", None, "/p.fits", {"nods": ["b.fits"], "xstart": 3}).absolute()
+    assert (found.extract1d, found.apcorr, found.psf) == (f"{here}/a.json", None, "/p.fits")
+    assert found.settings == {"nods": [f"{here}/b.fits"], "xstart": 3}
 
 
 # --- settings of each file ---------------------------------------------------------------------
