@@ -84,7 +84,10 @@ class ProfileEditor(RegionEditor):
     def _draw_background(self) -> None:
         """Draw the background that is fitted in the averaged rows and subtracted."""
         found = self.live.fitted_background()
-        self.background.set_data(*(([], []) if found is None else found))
+        if found is None:
+            self.background.set_data([], [])
+        else:
+            self.background.set_data(*found)
 
     def _profile_changed(self, *_: object) -> None:
         """Draw the profile at the row of the crosshair."""
