@@ -20,24 +20,21 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-import nbformat
 from playwright.sync_api import sync_playwright
 
-from tests.helpers.lab import BROWSER, Notebook, chromium, notebook, server, write_notebook
+from tests.helpers.lab import (
+    BROWSER,
+    Notebook,
+    chromium,
+    free_port,
+    notebook,
+    server,
+)
+from tests.helpers.walkthrough import correct, write_section
 
 HERE = Path(__file__).parent
 TARGET = HERE / "_static"
-
-#: Lines that begin the cells of the tutorial that are run.
-CELLS = ("from dataclasses", "level3_file =", "app = ", "glue_lrs.plot_spectrum(glue_lrs.open(")
-FILES = 'nod_file = "demo_nod1_s2d.fits"\napcorr = "demo_apcorr.fits"'
-NAMES, APP, PLOT = 1, 2, 3
-
-#: Columns that the image shows, and the middle of the aperture before and after it is moved.
-SHOWN, COLUMNS = -1.5, 47.0
-MISSED, SOURCE = 30.5, 13.0
-#: Height of the square handle of the aperture.
-HANDLE = 0.384
+NOTEBOOK = "extraction-notebook.ipynb"
 
 #: Milliseconds in which the figures are drawn, and all checks made, after the cell has run.
 _SETTLED = 8000.0
@@ -47,39 +44,23 @@ def main(demo: Path) -> None:
     """Correct a misplaced aperture in the first nod of the demonstration."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for file in ("demo_nod1_s2d.fits", "demo_apcorr.fits"):
+        files = "demo_nod1_s2d.fits", "demo_apcorr.fits"
+        for file in files:
             shutil.copy(demo / file, folder)
-        write_notebook(folder / "extraction-notebook.ipynb", *cells())
-        with (
-            server(folder) as url,
-            notebook(url, "extraction-notebook.ipynb", 1150, 1080) as page,
-        ):
-            page.run(0)
-            page.run(NAMES)
-            page.run(APP)
-            photograph(page, "opened")
-            drag(page, MISSED, SOURCE, HANDLE)
-            photograph(page, "moved")
-            page.page.get_by_role("button", name="Add background").click()
-            page.page.get_by_text("background at columns").wait_for()
-            photograph(page, "background")
-            page.page.get_by_role("button", name="Save x1d").click()
-            page.page.get_by_text("wrote ").wait_for()
-            photograph(page, "saved")
-            page.run(PLOT)
-            photograph(page, "x1d", PLOT)
-        if not (folder / "demo_nod1_x1d.fits").exists():
-            raise SystemExit("the x1d was not written")
+        write_section(folder / NOTEBOOK, *files, "demo_nod1_x1d.fits")
+        with server(folder) as url, notebook(url, NOTEBOOK, 1150, 1080) as page:
+            correct(page, lambda step, cell: photograph(page, step, cell))
 
 
-def web_page(demo: Path, voila: str, port: int = 8931) -> None:
+def web_page(demo: Path, voila: str) -> None:
     """Show the images of the demonstration as a web page, and choose the time series."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for file in (demo / "demo_nod1_s2d.fits", demo / "demo_slitless_calints.fits"):
             shutil.copy(file, folder)
         shutil.copy(TARGET / "extraction-page.ipynb", folder)
-        address = f"http://127.0.0.1:{port}"
+        port = free_port()
+        address = f"http://localhost:{port}"
         command = [voila, "--no-browser", f"--port={port}", "extraction-page.ipynb"]
         paths = [str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
@@ -88,7 +69,7 @@ def web_page(demo: Path, voila: str, port: int = 8931) -> None:
             _wait(f"{address}/voila/static/voila.js", process)
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=chromium(), args=[*BROWSER])
-                page = browser.new_page(viewport={"width": 1150, "height": 980})
+                page = browser.new_page(viewport={"width": 1150, "height": 1080})
                 page.set_default_timeout(600_000.0)
                 page.goto(address)
                 page.locator(".bqplot .plotarea_events").first.wait_for()
@@ -116,25 +97,7 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
     raise SystemExit("the server has ended")
 
 
-def cells() -> list[str]:
-    """Return the cells of the tutorial, with the names of the files replaced."""
-    made = nbformat.read(HERE / "extraction-notebook.ipynb", as_version=4)
-    texts = [cell.source for cell in made.cells if cell.cell_type == "code"]
-    found = [next(text for text in texts if text.startswith(start)) for start in CELLS]
-    found[NAMES] = FILES
-    found[PLOT] = found[PLOT].replace("nod1_corrected_x1d.fits", "demo_nod1_x1d.fits")
-    return found
-
-
-def drag(page: Notebook, start: float, end: float, height: float) -> None:
-    """Drag from a column of the image to another."""
-    box = page.axes(0)
-    y = box["y"] + height * box["height"]
-    x = [box["x"] + (column - SHOWN) / COLUMNS * box["width"] for column in (start, end)]
-    page.drag((x[0], y), (x[1], y))
-
-
-def photograph(page: Notebook, name: str, cell: int = APP) -> None:
+def photograph(page: Notebook, name: str, cell: int) -> None:
     """Save a picture of the page, with the top of a cell at the top."""
     page.cells.nth(cell).evaluate("element => element.scrollIntoView()")
     page.page.mouse.move(5.0, 500.0)

@@ -68,13 +68,18 @@ def write_notebook(path: Path, *cells: str) -> None:
     nbformat.write(made, path)
 
 
+def free_port() -> int:
+    """Return a port of this machine that no program uses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @contextmanager
 def server(folder: Path) -> Iterator[str]:
     """Run a server of JupyterLab in a folder, with the package of this folder in the kernels."""
     chromium()  # fail before anything is started
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     settings = folder / ".jupyter"
     directories = {f"JUPYTER_{name}_DIR": str(settings) for name in ("CONFIG", "RUNTIME", "DATA")}
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -83,11 +83,8 @@ class ProfileEditor(RegionEditor):
 
     def _draw_background(self) -> None:
         """Draw the background that is fitted in the averaged rows and subtracted."""
-        found = self.live.fitted_background()
-        if found is None:
-            self.background.set_data([], [])
-        else:
-            self.background.set_data(*found)
+        columns, level = self.live.fitted_background() or ([], [])
+        self.background.set_data(columns, level)
 
     def _profile_changed(self, *_: object) -> None:
         """Draw the profile at the row of the crosshair."""

@@ -6,12 +6,14 @@ import html
 import warnings
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 from glue_jupyter.utils import get_ioloop
 
 from glue_lrs.errors import LRSError, LRSWarning
+from glue_lrs.viewers.live.comparison import not_comparable
 from glue_lrs.viewers.live.follower import Follower
 from glue_lrs.viewers.live.messages import panel_text
 from glue_lrs.viewers.live.names import (
@@ -27,6 +29,7 @@ from glue_lrs.viewers.live.tooltips import (
     ADD_BACKGROUND,
     CORRECTIONS,
     METHODS,
+    RESIDUAL_HINT,
     SOURCE_ACTIONS,
 )
 
@@ -80,6 +83,7 @@ class Panel(Follower):
         self.live = live
         self._filling = False
         self._unchecked: Extraction | None = None
+        self._checked: Extraction | None = None
         self._timer: TimerHandle | None = None
         self.buttons: dict[str, widgets.Button] = {}
         self.status, self.message, self.results = (_line() for _ in range(3))
@@ -106,6 +110,7 @@ class Panel(Follower):
             tooltip="The next drag across columns of the image adds a background region",
         )  # fmt: skip
         self.comparison = self._path("x1d file to compare with")
+        self.apcorr = self._path("")
         self.spectrum_path = self._path("", f"{stem_of(live)}{spectrum_ending(live)}")
         self.reference_path = self._path("", f"{stem_of(live)}_extract1d.json")
         self.replace = widgets.Checkbox(
@@ -121,7 +126,7 @@ class Panel(Follower):
             [row for row in rows if row is not None], layout={"width": "100%"}
         )
         self.follow(self.refresh, "operator", "extraction", "measured", "comparison", "integration")
-        self.follow(self.refresh, "wavelength_ranges", "cursor_row")
+        self.follow(self.refresh, "wavelength_ranges", "cursor_row", "residual_shown")
         self.follow(self._show_message, "message", "findings", "notices", "extraction")
         live.session.command_stack.add_callback(self.refresh)  # not all commits change a property
         self.refresh()
@@ -181,11 +186,15 @@ class Panel(Follower):
         for method, text, tip in SOURCE_ACTIONS:
             self._button(text, getattr(live, method), tip)
         self._button("Default", live.default, "Default aperture for this type of file")
+        self.residual = widgets.ToggleButton(
+            description="Residual", tooltip=RESIDUAL_HINT, layout=_auto()
+        )
+        self._observe(self.residual, self._set_residual)
         self._button("Undo", partial(self._step, "undo"), "Undo the last change")
         self._button("Redo", partial(self._step, "redo"), "Redo the change that was undone last")
         names = ("Add background", "Clear")
         actions = [button for name, button in self.buttons.items() if name not in names]
-        return widgets.HBox(actions, layout=_ROW)
+        return widgets.HBox([*actions, self.residual], layout=_ROW)
 
     def _file_row(self) -> widgets.Widget:
         self._button("Save x1d", partial(self._save, self.live.save_spectrum, self.spectrum_path))
@@ -193,10 +202,13 @@ class Panel(Follower):
         save = partial(self._save, self.live.save_reference, self.reference_path)
         self._button("Save JSON", save, tip)
         self._button("Compare", self._compare, "Overlay the spectrum of this file, or none")
+        tip = "Correct for the aperture with this APCORR reference, or not at all"
+        self._button("APCORR", self._set_apcorr, tip)
         pairs = (
             ("Save x1d", self.spectrum_path),
             ("Save JSON", self.reference_path),
             ("Compare", self.comparison),
+            ("APCORR", self.apcorr),
         )
         parts = [part for name, path in pairs for part in (path, self.buttons[name])]
         parts.insert(4, self.replace)
@@ -276,6 +288,12 @@ class Panel(Follower):
     def _set_integration(self, number: int | None) -> None:
         self.live.integration = number
 
+    def _set_residual(self, on: bool) -> None:
+        if on:
+            self.live.residual()
+        else:
+            self.live.hide_residual()
+
     def _measure(self) -> None:
         for note in self.live.measure().notes:
             self.live.notify(note)
@@ -295,8 +313,15 @@ class Panel(Follower):
         return f"wrote {target}"
 
     def _compare(self) -> None:
-        name = self.comparison.value.strip()
-        self.live.load_comparison(folder_of(self.live) / name if name else None)
+        self.live.load_comparison(self._file_in(self.comparison))
+
+    def _set_apcorr(self) -> None:
+        self.live.load_apcorr(self._file_in(self.apcorr))
+
+    def _file_in(self, path: widgets.Text) -> Path | None:
+        """Return the path in a field, relative to the folder of the image, or None if empty."""
+        name = path.value.strip()
+        return folder_of(self.live) / Path(name).expanduser() if name else None
 
     # --- state -----------------------------------------------------------------------------------
 
@@ -331,8 +356,16 @@ class Panel(Follower):
         """Make all checks, unless the user is dragging a region."""
         self._timer = None
         if not self.live.closed and self.live.operator is self.live.extract:
+            self._checked = self.live.extraction
             self.live.check()
             self.refresh()
+
+    def check_now(self) -> None:
+        """Make all checks now, unless they were made for the spectrum that is shown."""
+        if self.live.extraction is not self._checked:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._check()
 
     def _fill(self) -> None:
         """Show the settings in the widgets."""
@@ -357,6 +390,10 @@ class Panel(Follower):
             self.fit.value = "median" if background.bkg_fit == "median" else "poly"
             self.order.value = background.bkg_order
             self.order.disabled = background.bkg_fit != "poly"
+        self.residual.value = bool(live.residual_shown)
+        correction = live.operator.aperture_correction
+        file = "" if correction is None else correction.filename or "given in Python"
+        self.apcorr.placeholder = f"APCORR: {file or 'none'}"
         if live.image.is_stack:
             self.median.value = live.integration is None
             self.slider.disabled = live.integration is None
@@ -372,7 +409,9 @@ class Panel(Follower):
             f"lost pixels: {lost_text(numbers)}",
         ]
         if live.comparison is not None:
-            parts.append(f"flux / {live.comparison_label} {ratio_text(numbers.ratio)}")
+            remark = not_comparable(live.extraction, live.comparison)
+            ratio = f"flux / {live.comparison_label} {ratio_text(numbers.ratio)}"
+            parts.append(f"{live.comparison_label}: {remark}" if remark else ratio)
         return "; ".join(parts)
 
     def _show_message(self, *_: object) -> None:

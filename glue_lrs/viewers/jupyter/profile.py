@@ -15,9 +15,9 @@ from ipywidgets import VBox
 from glue_lrs.plotting.style import BACKGROUND, unit_label
 from glue_lrs.viewers.jupyter.base import NotebookViewer
 from glue_lrs.viewers.jupyter.figure import add_marks, remove_marks, set_line, set_scale
+from glue_lrs.viewers.jupyter.limits import ScaleLimits
 from glue_lrs.viewers.jupyter.regions import RegionEditor
 from glue_lrs.viewers.live.cross_dispersion_profile import peak_limited_range
-from glue_lrs.viewers.live.limits import adapted_limits
 from glue_lrs.viewers.live.region_geometry import ProfileGeometry
 from glue_lrs.viewers.live.viewer import ShowsOneImage, StateWithHome
 
@@ -67,7 +67,7 @@ class SlitProfileView(NotebookViewer, ShowsOneImage, BqplotBaseView):
 
     def attach(self, live: LiveExtraction) -> None:
         """Draw the profile and the regions, and follow the extraction."""
-        self._applied: tuple[float, float] | None = None
+        self.limits = ScaleLimits(self.scale_y)
         self._profile_of: SlitImage | None = None
         self.line = Lines(scales=self.scales, colors=["black"], stroke_width=1.2,
                           visible=False)  # fmt: skip
@@ -94,6 +94,7 @@ class SlitProfileView(NotebookViewer, ShowsOneImage, BqplotBaseView):
         for scale in (self.scale_x, self.scale_y):
             scale.unobserve(self._limits_changed, names=["min", "max"])
         self.state.home = None
+        self.limits.close()
         self.editor.close()
         self.editor = None
         remove_marks(self, self.line, self.band, self.background)
@@ -102,7 +103,7 @@ class SlitProfileView(NotebookViewer, ShowsOneImage, BqplotBaseView):
         """Show the whole profile."""
         assert self.live is not None
         set_scale(self.scale_x, -0.5, self.live.image.shape[1] - 0.5)
-        self._applied = None
+        self.limits.release()
         self._profile_changed()
 
     def _limits_changed(self, *_: object) -> None:
@@ -139,11 +140,6 @@ class SlitProfileView(NotebookViewer, ShowsOneImage, BqplotBaseView):
         error = np.where(np.isfinite(error), error, 0.0)
         set_line(self.band, steps, np.array([flux - error, flux + error]).repeat(2, axis=1))
         self._draw_background()
-        low, high = peak_limited_range(flux)
-        if np.isfinite([low, high]).all():
-            limits = adapted_limits(low, high, self._applied)
-            if limits is not None:
-                self._applied = limits
-                set_scale(self.scale_y, *limits)
+        self.limits.include(*peak_limited_range(flux))
         if self.editor is not None:
             self.editor.draw()

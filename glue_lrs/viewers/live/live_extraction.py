@@ -231,7 +231,8 @@ class LiveExtraction(ExtractionState):
         except LRSError as error:
             message = panel_text(error, self.image)
         self._checked = check
-        with delay_callback(self, "operator", "extraction", "message", "findings", "selected"):
+        # the spectrum is drawn first: a browser shows the changes of a step one after the other
+        with delay_callback(self, "extraction", "operator", "message", "findings", "selected"):
             self.operator, self.extraction = operator, extraction
             self.message = message
             self.findings = () if extraction is None else extraction.findings

@@ -165,7 +165,7 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
         "lrs:errors": [f"lrs:errors_{noise}" for noise, _, _ in NOISES],
     }
     minimum_size = (240, 180)
-    margins = (0.7, 0.12, 0.42, 0.44)
+    margins = (0.74, 0.12, 0.42, 0.44)
     pointer_view = "plot"
 
     plot: SpectrumPlot | None = None
