@@ -34,7 +34,7 @@ class Resources:
     Parameters
     ----------
     jobs : int
-        Number of processes.
+        Number of processes, or of threads for a single job.
     scheduler : str, optional
         Address or scheduler file of a Dask cluster.
     manifest : str, optional
@@ -71,7 +71,8 @@ def resource_options(command: Callable[..., int]) -> Callable[..., int]:
 
     @click.option(
         "-j", "--jobs", default=1, show_default=True, metavar="N",
-        help="Number of processes; -1 for the number of processors.",
+        help="Number of processes, or, for a single exposure, of threads; -1 for the number of "
+        "processors.",
     )  # fmt: skip
     @click.option(
         "--scheduler", metavar="ADDRESS", type=options.FILE,
@@ -152,7 +153,7 @@ class Job:
 
     def writable(self) -> Self:
         """Return the job with `overwrite` if the files that exist are those of the manifest."""
-        plotted = json.loads(self.record.parameters).get("plot") if self.record else False
+        plotted = self.record is not None and self.record.plotted
         free = self.plot is None or plotted or not os.path.exists(self.plot)
         return replace(self, overwrite=self.overwrite or (free and self._owns_output()))
 
@@ -339,7 +340,7 @@ def _outcomes(
 
         found = on_cluster(work, [job.absolute() for job in jobs], resources.scheduler)
     elif resources.processes == 1 or len(jobs) == 1:
-        found = ((index, work(job)) for index, job in enumerate(jobs))
+        found = _in_this_process(work, jobs, resources.processes)
     else:
         from glue_lrs.cli.processes import in_processes
 
@@ -351,6 +352,17 @@ def _outcomes(
                 yield index, console.Outcome(path, error=outcome)
             else:
                 yield index, replace(outcome, path=path)
+
+
+def _in_this_process(
+    work: Callable[[AnyJob], Outcome], jobs: Sequence[AnyJob], number: int
+) -> Generator[tuple[int, Outcome]]:
+    """Work on the jobs one after the other, on the blocks of a long exposure in threads."""
+    from glue_lrs._utils.parallel import threads
+
+    with threads(number) if number > 1 else contextlib.nullcontext():
+        for index, job in enumerate(jobs):
+            yield index, work(job)
 
 
 def attempt(make: Make[AnyJob], job: AnyJob) -> Outcome:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 from astropy.table import Table
 
 from glue_lrs import __version__
-from glue_lrs.errors import LRSError, WriteError, quoted
+from glue_lrs.errors import LRSError, WriteError, escaped, quoted
 from glue_lrs.io.files import atomic_write, one_line
 
 #: Columns with the type of their values and their descriptions.
@@ -72,6 +72,14 @@ class Record:
     output_sha256: str
     warnings: int | None
 
+    @property
+    def plotted(self) -> bool:
+        """Whether a plot was made with the output."""
+        try:
+            return bool(json.loads(self.parameters).get("plot"))
+        except (ValueError, AttributeError):  # was edited
+            return False
+
     def agrees(self, sha256: str, parameters: str) -> bool:
         """Return whether the output was made from this input with these parameters."""
         expected = ("done", sha256, parameters, __version__)
@@ -121,7 +129,11 @@ class Manifest:
     def record(self, output: str) -> Record | None:
         """Return what is recorded about an output, or None if there is no row of it."""
         row = self._rows.get(self._relative(output))
-        return None if row is None else Record(**{key: row[key] for key in Record.__annotations__})
+        return (
+            None
+            if row is None
+            else Record(**{key: row[key] for key in Record.__dataclass_fields__})
+        )
 
     def add(self, output: str, files: tuple[str, ...], values: Mapping[str, Any]) -> None:
         """Append a row. Columns without a value are empty.
@@ -195,8 +207,9 @@ def _line(row: Mapping[str, Any]) -> bytes:
     """Return a row as text, which is complete if it ends in a newline."""
     text = io.StringIO()
     cells = ["" if row[name] is None else row[name] for name in COLUMNS]
-    cells = [" ".join(cell.split()) if isinstance(cell, str) else cell for cell in cells]
-    csv.writer(text, lineterminator="\n").writerow(cells)
+    cells = [escaped(cell) if isinstance(cell, str) else cell for cell in cells]
+    # A name that starts with # would be a comment without quotes.
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).writerow(cells)
     return text.getvalue().encode("utf-8", "backslashreplace")
 
 

@@ -71,12 +71,12 @@ def in_processes(
                 ended = pending if lost else wait(pending, return_when=FIRST_COMPLETED).done
                 for future in list(ended):
                     index = pending.pop(future)
-                    if isinstance(future.exception(), BrokenProcessPool):
+                    if isinstance(future.exception(), _ENDED):
                         lost.append(index)
                     else:
                         yield index, future.result()
             for future, index in pending.items():
-                if isinstance(future.exception(), BrokenProcessPool):
+                if isinstance(future.exception(), _ENDED):
                     lost.append(index)
                 else:
                     yield index, future.result()
@@ -156,17 +156,26 @@ class _Worker:
 
     @classmethod
     def call(cls, function: Callable[[Argument], Result], argument: Argument) -> Result:
-        """Call a function, and end the process if it has received a termination signal.
-
-        For the parent, a process that was terminated is one that was killed.
-        """
+        """Call a function, unless the process has received a termination signal."""
+        if cls.terminations:
+            raise _TerminatedError
         cls.working = True
         try:
             return function(argument)
+        except KeyboardInterrupt:
+            raise _TerminatedError from None
         finally:
             cls.working = False
-            if cls.terminations:
+            if cls.terminations > 1:  # another signal arrived while the call was aborted
                 os._exit(EXIT_CODE)
+
+
+class _TerminatedError(Exception):
+    """The process was terminated, which is the same for a call as if it had been killed."""
+
+
+#: Errors of calls whose processes have ended.
+_ENDED = (BrokenProcessPool, _TerminatedError)
 
 
 @contextlib.contextmanager

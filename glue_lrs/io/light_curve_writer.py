@@ -91,7 +91,7 @@ def read_provenance(path: str | os.PathLike[str]) -> Mapping[str, Any]:
         If the file cannot be read.
     """
     if str(os.fspath(path)).lower().endswith(".ecsv"):
-        with reading("the table"), naming(str(path)):
+        with naming(os.fspath(path)), reading("the table"):
             return dict(Table.read(path, format="ascii.ecsv").meta.get(PROVENANCE_KEY) or {})
     with opened(path) as (hdulist, label):
         stored = stored_provenance(hdulist, label)

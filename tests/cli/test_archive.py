@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import resource
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,9 @@ from glue_lrs.cli.processes import in_processes
 from glue_lrs.errors import WriteError
 from glue_lrs.io.x1d_reader import read_single
 from glue_lrs.measurement import aperture_at_source
+from glue_lrs.timeseries import light_curve
 from tests.helpers.images import slit
+from tests.helpers.light_curves import series
 
 NAMES = ("a", "b", "c")
 FILES = [f"{name}_s2d.fits" for name in NAMES]
@@ -63,8 +67,7 @@ def refused(*args: object) -> str:
 
 
 def manifest() -> Table:
-    table = Table.read("run.ecsv", format="ascii.ecsv")
-    return table.filled("") if table.has_masked_columns else table
+    return Table.read("run.ecsv", format="ascii.ecsv")
 
 
 def written() -> dict[str, tuple[int, int]]:
@@ -449,3 +452,83 @@ def test_mistakes_about_the_aperture() -> None:
     assert "--aperture and --set aperture exclude each other" in line
     with pytest.raises(LRSError, match="xstart is given"):
         glue_lrs.extract("a_s2d.fits", aperture="measured", xstart=9)
+
+
+# --- light curves ------------------------------------------------------------------------------
+
+CURVES = ["--output-dir", "curves", "--manifest", "curves.ecsv"]
+
+
+def curves(*args: object) -> Result:
+    result = CliRunner().invoke(main, ["lightcurve", *map(str, args)])
+    assert "Traceback" not in result.stderr
+    return result
+
+
+@pytest.fixture
+def series_files() -> list[str]:
+    """Two segments of an exposure, and another exposure."""
+    names = []
+    for exposure, start, number in (("00001", 1, 12), ("00001", 13, 10), ("00002", 1, 15)):
+        stack = series(np.ones(start + number - 1), noise=0.002)
+        part = slice(start - 1, None)
+        header = stack.header.copy()
+        header.update({"TARGNAME": f"HOST {exposure}", "PROGRAM": "01234", "OBSERVTN": "001"})
+        header.update({"EXPOSURE": exposure, "INTSTART": start, "INTEND": start + number - 1})
+        names.append(f"jw{exposure}-int{start:02d}_x1dints.fits")
+        assert stack.times is not None
+        columns = {name: values[part] for name, values in stack.columns.items()}
+        segment = replace(stack, header=header, times=stack.times[part], columns=columns)
+        segment.write(names[-1])
+    return names
+
+
+def test_each_exposure_has_a_light_curve(series_files: list[str]) -> None:
+    result = curves(*series_files, "--bins", 2, *CURVES)
+    assert result.exit_code == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[1].startswith("jw00001-int01_x1dints.fits and 1 more")
+    assert lines[2].startswith("jw00002-int01_x1dints.fits")
+    first, second = sorted(Path("curves").iterdir())
+    for path, files in ((first, series_files[:2]), (second, series_files[2:])):
+        found = QTable.read(path, format="ascii.ecsv")
+        expected = light_curve(files, bins=2).table
+        for name in expected.colnames[1:]:
+            np.testing.assert_array_equal(found[name], expected[name])
+    table = Table.read("curves.ecsv", format="ascii.ecsv")
+    assert table["target"].tolist() == ["HOST 00001", "HOST 00002"]
+    assert table["values"].tolist() == [22, 15]
+    assert json.loads(table["file"][0]) == series_files[:2]
+    assert [len(one) for one in json.loads(table["sha256"][0])] == [64, 64]
+
+
+def test_a_second_run_makes_the_light_curves_that_have_changed(series_files: list[str]) -> None:
+    curves(*series_files, *CURVES)
+    before = {path: path.read_bytes() for path in Path("curves").iterdir()}
+    assert "2 of 2 outputs are up to date" in curves(*series_files, *CURVES).stdout
+    assert {path: path.read_bytes() for path in before} == before
+    assert "1 of 1 outputs are up to date" in curves(series_files[2], *CURVES).stdout
+    assert "up to date" not in curves(*series_files, *CURVES, "--bins", 3).stdout
+    # Without a row, a light curve is replaced if it is the result of the same options.
+    Path("curves.ecsv").unlink()
+    assert curves(*series_files, *CURVES, "--bins", 3).exit_code == 0
+    Path("curves.ecsv").unlink()
+    result = curves(*series_files, *CURVES, "--bins", 4)
+    assert result.exit_code == 2
+    assert result.stderr.count("exists, expected a new name") == 2
+
+
+def test_wrong_usage_of_many_light_curves(series_files: list[str]) -> None:
+    result = curves(*series_files, "--output-dir", "curves", "-o", "x.ecsv")
+    assert "--output and --output-dir exclude each other" in result.stderr
+    result = curves(*series_files, "--pipeline", "--jobs", 2)
+    assert "--pipeline excludes all other options" in result.stderr
+    result = curves(*series_files, "-o", "x.ecsv")
+    assert result.exit_code == 2
+    assert "because the segments of a time series are of one exposure" in result.stderr
+
+
+def test_the_page_about_archives_lists_the_columns_of_a_manifest() -> None:
+    page = Path(glue_lrs.__file__).parents[1] / "docs" / "archives.rst"
+    content = page.read_text(encoding="utf-8").split("column            content")[1]
+    assert re.findall(r"^``(\w+)``", content, re.MULTILINE)[: len(COLUMNS)] == list(COLUMNS)

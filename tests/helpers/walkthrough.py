@@ -17,12 +17,11 @@ NAMES, APP, PLOT = 1, 2, 3
 #: First column and number of columns that the image of a nod shows.
 _SHOWN, _COLUMNS = -1.5, 47.0
 
-#: Middle of the aperture before and after it is moved, and the background regions.
+#: Middle of the aperture before and after it is moved.
 _MISSED, _SOURCE = 30.5, 13.0
-_REGIONS = ((0.5, 4.5), (38.5, 43.5))
 
-#: Distances from the top of the square handle and of the drags over the background, in heights.
-_HANDLE, _FREE = 0.384, 0.2
+#: Distance from the top of the square handle, in heights.
+_HANDLE = 0.384
 
 
 def write_section(path: Path, nod: str, apcorr: str, x1d: str) -> None:
@@ -50,9 +49,8 @@ def correct(page: Notebook, after: Callable[[str, int], object] = lambda step, c
     after("opened", APP)
     _drag(page, _MISSED, _SOURCE, _HANDLE)
     after("moved", APP)
-    for region in _REGIONS:
-        page.page.get_by_role("button", name="Add background").click()
-        _drag(page, *region, _FREE)
+    page.page.get_by_role("button", name="Add background").click()
+    page.page.get_by_text("background at columns").wait_for()
     after("background", APP)
     for name, ending in (("Save JSON", "_extract1d.json"), ("Save x1d", "_x1d.fits")):
         page.page.get_by_role("button", name=name).click()

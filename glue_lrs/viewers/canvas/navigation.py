@@ -72,11 +72,12 @@ class Navigation:
         if self._view.contains(event):
             return "xy"
         box = self._axes.bbox
-        # shared axes below, such as those of a ratio, have the same x axis
-        shared = self._axes.get_shared_x_axes().joined(self._axes, event.inaxes or self._axes)
+        other = event.inaxes
+        # axes below that share the x axis, such as those of a ratio
+        shared = other is None or self._axes.get_shared_x_axes().joined(self._axes, other)
         if box.x0 <= event.x <= box.x1 and event.y < box.y0 and shared:
             return "x"
-        left = event.inaxes is None and event.x < box.x0 and box.y0 <= event.y <= box.y1
+        left = other is None and event.x < box.x0 and box.y0 <= event.y <= box.y1
         return "y" if left else ""
 
     def _zoom(self, at: tuple[float, float], factor: float, directions: str) -> None:

@@ -14,6 +14,7 @@ from matplotlib.backend_tools import Cursors
 
 from glue_lrs.viewers.canvas.blitting import drawn_once
 from glue_lrs.viewers.canvas.live_view import LiveView
+from glue_lrs.viewers.canvas.other_setups import OtherApertures
 from glue_lrs.viewers.canvas.region_artists import RegionArtists, RegionLabel
 from glue_lrs.viewers.live.region_dragging import NUDGES, STEPS, RegionDragging
 
@@ -101,6 +102,8 @@ class RegionEditor(LiveView):
         self.on_hint: Callable[[str], None] | None = None
         self.artists: list[RegionArtists] = []
         self.label = RegionLabel(self.layer)
+        self.other_apertures = OtherApertures(self.layer)
+        self.follow(self._sync, "setups")
 
     # --- interface -----------------------------------------------------------------------------
 
@@ -282,6 +285,7 @@ class RegionEditor(LiveView):
         if self.removed:
             return
         hovered = self._hovered
+        self.other_apertures.update(self.live, self.geometry)
         while len(self.artists) < len(self.regions):
             self.artists.append(RegionArtists(self.layer, casing=self.casing))
         while len(self.artists) > len(self.regions):

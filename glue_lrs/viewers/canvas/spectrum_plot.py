@@ -25,6 +25,7 @@ from glue_lrs.viewers.canvas.blitting import Overlay, drawn_once
 from glue_lrs.viewers.canvas.cached_text import above_heading, heading
 from glue_lrs.viewers.canvas.limits import Limits
 from glue_lrs.viewers.canvas.live_view import LiveView
+from glue_lrs.viewers.canvas.other_setups import OtherSpectra
 from glue_lrs.viewers.canvas.shapes import DASHES, RANGE_STYLE, band_outlines, bands
 from glue_lrs.viewers.live.comparison import in_unit
 from glue_lrs.viewers.live.plotted_spectrum import (
@@ -122,6 +123,7 @@ class SpectrumPlot(LiveView):
         self.band = put(PolyCollection([], fc=BLUE, alpha=0.25, lw=0))
         self.line = put(Line2D([], [], color=BLUE, lw=1.3))
         self.comparison_line = put(Line2D([], [], **_COMPARISON))
+        self.others = OtherSpectra(self.layer)
         self.isolated = put(Line2D([], [], color=BLUE, ls="", marker="o", ms=3))
         self.masked = put(Line2D([], [], **_MASKED_ROW), transform=across)
         self.flagged = put(Line2D([], [], **_FLAGGED_ROW), transform=across)
@@ -149,7 +151,7 @@ class SpectrumPlot(LiveView):
         for one in self._all_axes:
             one.grid(visible=True, alpha=0.25)
         self._set_x_limits()
-        self.follow(self._extraction_changed, "extraction")
+        self.follow(self._extraction_changed, "extraction", "setups")
         self.follow(self._comparison_changed, "comparison", "comparison_label")
         self.follow(self._marks_changed, "cursor_row", "wavelength_ranges")
         with drawn_once():
@@ -205,7 +207,8 @@ class SpectrumPlot(LiveView):
         self.isolated.set_data(wave[isolated], flux[isolated])
         self.masked.set_data(wave[mask], np.full(int(mask.sum()), 0.02))
         self.note.set_text("" if (~mask).any() else "no row has a flux")
-        comparison = self._comparison_values()
+        self.others.update(self.live, source, factor)
+        comparison = np.concatenate([self._comparison_values(), self.others.values()])
         flagged = (bits != 0) & ~mask
         self.flagged.set_data(wave[flagged], np.full(int(flagged.sum()), 0.05))
         marks = {_MASKED: mask, _FLAGGED: flagged}
@@ -295,6 +298,8 @@ class SpectrumPlot(LiveView):
             self._sigma: Patch(color=BLUE, alpha=0.25, lw=0),
             _MASKED: Line2D([], [], **_MASKED_ROW),
             _FLAGGED: Line2D([], [], **_FLAGGED_ROW),
+            f"{self.live.active} {_EXTRACTED}": Line2D([], [], color=BLUE, lw=1.3),
+            **self.others.lines,
         }
         handles = [known.get(name, Line2D([], [], **_COMPARISON)) for name in entries]
         self.axes.legend(
@@ -312,14 +317,16 @@ class SpectrumPlot(LiveView):
         comparison is shortened in its middle.
         """
         width = float(self.axes.bbox.width) / (_FONT_SIZE * self.points)
-        names = [_EXTRACTED, self._sigma, *self._marked]
+        setups = self.others.lines
+        extracted = f"{self.live.active} {_EXTRACTED}" if setups else _EXTRACTED
+        names = [extracted, *sorted(setups), self._sigma, *self._marked]
 
         def letters_left() -> float:
             """Return how many letters of the comparison's label fit next to the other labels."""
             taken = sum(_KEY_WIDTH + _LETTER_WIDTH * len(name) for name in names)
             return (width - taken - (_KEY_WIDTH if label else 0.0)) / _LETTER_WIDTH - len(remark)
 
-        for name in (_FLAGGED, self._sigma, _MASKED, _EXTRACTED):
+        for name in (_FLAGGED, self._sigma, _MASKED, extracted):
             if letters_left() < min(len(label), _MIN_LABEL) and name in names:
                 names.remove(name)
         most = max(int(letters_left()), _MIN_LABEL)

@@ -15,11 +15,11 @@ from glue_lrs.viewers.jupyter.image import LRSImageView
 from glue_lrs.viewers.jupyter.panel import Panel
 from glue_lrs.viewers.jupyter.profile import SlitProfileView
 from glue_lrs.viewers.jupyter.spectrum import LRSSpectrumView
+from glue_lrs.viewers.jupyter.widgets import close_widgets, widget_tree, widgets_of
 from glue_lrs.viewers.live.open import open_extraction
 from glue_lrs.viewers.live.regions import operator_with
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from os import PathLike
 
     from glue.core import Data
@@ -76,7 +76,7 @@ class ExtractionApp:
             self.live = live = open_extraction(self.glue.session, source)
         except BaseException:
             if self._owns_glue:
-                _close(_tree(_widgets_of(self.glue), set()))
+                close_widgets(widget_tree(widgets_of(self.glue), set()))
             raise
         new = self.glue.new_data_viewer
         self.image: LRSImageView = new("lrs-image", data=live.data, show=False)
@@ -245,21 +245,16 @@ class ExtractionApp:
         for _, apps in _of_cell.values():
             if self in apps:
                 apps.remove(self)
-        viewers = (self.image, self.spectrum_viewer, self.profile)
-        roots = [self.widget, *self.panel.buttons.values()]
-        for viewer in viewers:
-            roots += [vars(tool) for tool in viewer.toolbar.tools.values()]
-            roots += [viewer.figure, viewer.layout, viewer.toolbar, getattr(viewer, "_vl", None)]
-        glue, seen = _widgets_of(self.glue), set[widgets.Widget]()
-        if not self._owns_glue:  # the toolbars show widgets of the application
-            list(_tree(glue, seen))
-        closing = list(_tree([*roots, *glue], seen))
+        shared = set[widgets.Widget]()  # a given application stays open
+        glue = list(widget_tree(widgets_of(self.glue), shared))
+        closing = list(widget_tree([self.widget, *self.panel.buttons.values()], shared))
         self.panel.close()
-        for viewer in viewers:
+        for viewer in (self.image, self.spectrum_viewer, self.profile):
             viewer.close()
         if self._owns_glue:
             self.live.close()
-        _close(closing)
+            closing += glue
+        close_widgets(closing)
 
 
 def extraction_app(
@@ -330,30 +325,3 @@ def _cell_run() -> object:
     """Return what identifies this run of a cell, or None outside of IPython."""
     shell = get_ipython()
     return None if shell is None else shell.execution_count
-
-
-def _tree(widget: Any, seen: set[widgets.Widget]) -> Iterator[widgets.Widget]:
-    """Yield a widget and those that it contains, except `seen`."""
-    if isinstance(widget, dict):
-        widget = list(widget.values())
-    if isinstance(widget, list | tuple):
-        for one in widget:
-            yield from _tree(one, seen)
-    elif isinstance(widget, widgets.Widget) and widget not in seen and widget.comm is not None:
-        seen.add(widget)
-        for name in widget.keys:
-            if name != "template" and not name.startswith("_"):  # shared by all widgets of a class
-                yield from _tree(getattr(widget, name), seen)
-        yield widget
-
-
-def _widgets_of(glue: JupyterApplication) -> list[widgets.Widget]:
-    """Return the widgets that an application of glue-jupyter makes."""
-    return [glue.widget, glue.widget_subset_select, glue.widget_data_collection]
-
-
-def _close(closing: Iterable[widgets.Widget]) -> None:
-    """Close widgets, and remove their observers."""
-    for widget in list(closing):
-        widget.unobserve_all()
-        widget.close()

@@ -22,8 +22,8 @@ from glue_lrs.viewers.jupyter.figure import (
     set_line,
     set_scale,
 )
+from glue_lrs.viewers.jupyter.limits import ScaleLimits
 from glue_lrs.viewers.live.comparison import in_unit
-from glue_lrs.viewers.live.limits import adapted_limits
 from glue_lrs.viewers.live.plotted_spectrum import (
     FluxUnit,
     flux_unit,
@@ -98,7 +98,6 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
         """Draw the live spectrum in place of the layer."""
         self._unit = FluxUnit(None, 1.0, "")
         self._readout = Readout(live)
-        self._applied: tuple[float, float] | None = None
         self._start: tuple[float, float] | None = None
         self._dragged: tuple[float, float] | None = None
         for state in self.state.layers:
@@ -106,6 +105,7 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
                 state.visible = False
         scales = self.scales
         self.frame = FigureFrame(self)
+        self.limits = ScaleLimits(self.scale_y)
         self.range_mark = Lines(scales=scales, colors=[GREEN], fill_colors=[GREEN], fill="inside",
                                 fill_opacities=[0.18], stroke_width=1.0,
                                 visible=False)  # fmt: skip
@@ -143,6 +143,7 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
         self.scale_y.unobserve(self._draw_marks, names=["min", "max"])
         self.state.home = None
         self._events.close()
+        self.limits.close()
         self.frame.close()
         remove_marks(self, *self._marks)
         for state in self.state.layers:
@@ -156,7 +157,7 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
         margin = 0.02 * (high - low) or 0.1
         if np.isfinite(margin):
             set_scale(self.scale_x, low - margin, high + margin)
-        self._applied = None
+        self.limits.release()
         self._draw()
         self._draw_comparison()
 
@@ -185,7 +186,8 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
         wave, flux, error, mask, bits = plotted_columns(extraction)
         unit = flux_unit(flux[~mask], extraction.units.get("FLUX"), self._unit)
         if unit != self._unit:
-            self._unit, self._applied = unit, None
+            self.limits.rescale(unit.factor / self._unit.factor)
+            self._unit = unit
             self.axis_y.label = f"flux [{unit.label}]"
             self._draw_comparison()
         flux = np.where(mask, np.nan, flux * unit.factor)
@@ -195,12 +197,7 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
         isolated = isolated_points(np.isfinite(flux))
         set_line(self.isolated, wave[isolated], flux[isolated])
         low, high = robust_range(flux, error, self._compared()[1])
-        if np.isfinite([low, high]).all():
-            dragging = live.operator is not live.extract
-            limits = adapted_limits(low, high, self._applied, dragging=dragging)
-            if limits is not None:
-                self._applied = limits
-                set_scale(self.scale_y, *limits)
+        self.limits.include(low, high, dragging=live.operator is not live.extract)
         bottom, top = self._bottom_and_top()
         for mark, rows, height in (
             (self.masked, mask, 0.02),
@@ -216,7 +213,7 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
         if live is None or live.comparison is None or self._unit.source is None:
             return nothing
         converted = in_unit(live.comparison, self._unit.source)
-        if converted is None:
+        if converted is None:  # the panel says so
             return nothing
         wave, flux = converted
         low, high = live.wavelengths.limits

@@ -150,10 +150,20 @@ def in_unit(
         Unit of the returned flux.
     """
     wavelength, flux, own = series(spectrum)
+    densities = u.spectral_density(wavelength * u.um)  # per wavelength, and per frequency
     try:
-        return wavelength, flux * own.to(u.Unit(unit or ""))
+        return wavelength, np.asarray((flux * own).to_value(u.Unit(unit or ""), densities))
     except u.UnitConversionError:
         return None
+
+
+def not_comparable(extraction: Extraction | None, comparison: Spectrum | None) -> str:
+    """Return a remark if the flux of a comparison cannot be converted, or else ""."""
+    if extraction is None or comparison is None:
+        return ""
+    if in_unit(comparison, extraction.units["FLUX"]) is not None:
+        return ""
+    return f"in {unit_label(comparison.flux.unit)}, not comparable"
 
 
 def flux_ratio(
@@ -218,6 +228,6 @@ def plotted_comparison(
         return None
     converted = in_unit(comparison, extraction.units["FLUX"])
     if converted is None:
-        unit = unit_label(comparison.flux.unit)
-        return f"{label}: in {unit}, not comparable", np.empty(0), np.empty(0)
+        remark = not_comparable(extraction, comparison)
+        return f"{label}: {remark}", np.empty(0), np.empty(0)
     return label, *converted

@@ -89,10 +89,10 @@ class Readout:
         low, high = live.wavelengths.limits
         if not low <= wavelength <= high:
             return ()
-        row = live.wavelengths.closest(float(live.wavelengths.row(wavelength)))
+        row = round(live.wavelengths.closest(float(live.wavelengths.row(wavelength))))
         at = float(live.wavelengths.at(row))
         text = "" if live.extraction is None else flux_text(live.extraction, at, unit)
-        return (f"{at:.3f} µm, row {row:.0f}{text}",)
+        return (f"{at:.3f} µm, row {row}{text}",)
 
     def profile(self, column: float) -> tuple[str, ...]:
         """Describe the slit profile at the crosshair in a column: brightness with its error."""

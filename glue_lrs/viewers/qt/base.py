@@ -74,7 +74,7 @@ class HasPointerView(FollowsExtraction):
     #: Minimum size of the canvas in pixels; glue fails on axes of zero size.
     minimum_size = (240, 160)
     #: Left, right, bottom and top margins of the axes in inches.
-    margins = (0.7, 0.12, 0.42, 0.12)
+    margins = (0.74, 0.12, 0.42, 0.12)
     #: Name of the attribute that holds the plot, or None if there is no extraction.
     pointer_view = "editor"
     #: Number of lines about the place under the mouse.
@@ -98,7 +98,7 @@ class HasPointerView(FollowsExtraction):
         self.axes.resizer.margins = list(self.margins)
         self.axes.resizer.on_resize(None)
 
-    def set_status(self, message: str) -> None:
+    def set_status(self, message: str | None) -> None:
         """Show a hint or an error message below the plot."""
         self.status.show_hint(message)
 

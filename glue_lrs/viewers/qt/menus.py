@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from glue_qt.app import GlueApplication
 
 _REDO = ("Ctrl+Shift+Z", "Ctrl+Y")
-_KEYS = ("F1", "?")
+_KEYS = ("F1", "?", "Shift+?")
 
 
 class Menus(QtCore.QObject):

@@ -53,7 +53,7 @@ class SlitProfileViewer(HasPointerView, ShowsOneImage, MatplotlibDataViewer):
     _subset_artist_cls = SlitProfileLayerArtist
     _options_cls = SlitProfileOptions
     tools = (*PLOT_TOOLS, "window")
-    margins = (0.7, 0.12, 0.42, 0.24)
+    margins = (0.74, 0.12, 0.42, 0.24)
 
     editor: ProfileEditor | None = None
 

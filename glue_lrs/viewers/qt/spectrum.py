@@ -133,7 +133,7 @@ class ErrorsTool(Tool):
             with set_cursor_cm(QtCore.Qt.WaitCursor):
                 self.viewer.live.actions.set_noise(self.noise)
         except LRSError as error:
-            self.viewer.live.message = panel_text(error, self.viewer.live.image)
+            self.viewer.live.notify(panel_text(error, self.viewer.live.image), "error")
 
 
 for _noise, _text, _hint in NOISES:
@@ -165,7 +165,7 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
         "lrs:errors": [f"lrs:errors_{noise}" for noise, _, _ in NOISES],
     }
     minimum_size = (240, 180)
-    margins = (0.7, 0.12, 0.42, 0.44)
+    margins = (0.74, 0.12, 0.42, 0.44)
     pointer_view = "plot"
 
     plot: SpectrumPlot | None = None

@@ -33,16 +33,17 @@ class StatusLines(PlainLabel):
         super().__init__(styleSheet="font-size: 10px")
         self.setSizePolicy(QtWidgets.QSizePolicy.Ignored, QtWidgets.QSizePolicy.Fixed)
         self.ensurePolished()  # otherwise the metrics are those of the default font
-        self.setFixedHeight((number + 1) * self.fontMetrics().lineSpacing() + 2)
+        self.setText("\n" * number)
+        self.setFixedHeight(self.sizeHint().height())
 
     def show_readout(self, lines: tuple[str, ...]) -> None:
         """Show lines about the place under the mouse."""
         self.readout = "\n".join(lines)
         self._show()
 
-    def show_hint(self, text: str) -> None:
-        """Show a hint, or a message about an error."""
-        self.hint = text
+    def show_hint(self, text: str | None) -> None:
+        """Show a hint or a message about an error, or nothing, for which glue may pass None."""
+        self.hint = text or ""
         self._show()
 
     def _show(self) -> None:

@@ -14,7 +14,7 @@ import pytest
 from glue_jupyter import JupyterApplication
 from matplotlib.figure import Figure
 
-from glue_lrs import Aperture, Background, Extraction, LRSError
+from glue_lrs import Aperture, Background, Extraction, LRSError, SlitImage
 from glue_lrs.io.apcorr import write_apcorr
 from glue_lrs.plotting.image import plot_image
 from glue_lrs.simulation import Scene
@@ -267,6 +267,29 @@ def test_a_stack_has_a_slider(stacked: ExtractionApp) -> None:
     assert stacked.panel.slider.disabled
 
 
+def test_the_place_under_the_mouse_is_described(app: ExtractionApp) -> None:
+    send(app.image, "mousemove", 12.0, 20.0)
+    assert "column 12, row 20" in app.panel.status.value
+    assert "aperture weight 1" in app.panel.status.value
+    wavelength = float(app.live.row_wavelength[20])
+    send(app.spectrum_viewer, "mousemove", wavelength, 0.0)
+    assert f"{wavelength:.3f} µm, row 20" in app.panel.status.value
+    send(app.profile, "mousemove", 12.0, 3.0)
+    assert "column 12:" in app.panel.status.value
+    send(app.profile, "mouseleave")
+    assert "column" not in app.panel.status.value
+
+
+def test_rows_with_quality_bits_are_marked(path: Path) -> None:
+    image = SlitImage.read(path)
+    data = image.data.copy()
+    data[7, 12] = np.nan
+    app = extraction_app(replace(image, data=data), show=False)
+    flagged = app.spectrum_viewer.flagged
+    assert flagged.x == pytest.approx([app.live.row_wavelength[7]])
+    app.close()
+
+
 # --- glue ----------------------------------------------------------------------------------------
 
 
@@ -349,13 +372,40 @@ def test_all_checks_are_made_after_a_change(
     assert not loop.waiting
 
 
-def test_an_error_disappears_when_it_is_corrected(app: ExtractionApp) -> None:
+def test_an_error_stays_until_it_is_cleared(app: ExtractionApp) -> None:
     app.background = Background(bkg_coeff=[[23.5], [33.5]])
     app.panel.xstop.value = 1.0
     assert "#d32f2f" in app.panel.message.value
     app.panel.xstop.value = 17.0
     assert app.aperture.xstop == 17.0
+    assert "xstop is 1" in app.panel.message.value
+    app.panel.buttons["Clear"].click()
     assert "#d32f2f" not in app.panel.message.value
+
+
+def test_the_panel_adds_a_background_and_sets_method_and_correction(app: ExtractionApp) -> None:
+    panel = app.panel
+    assert not app.profile.background.visible
+    panel.buttons["Add background"].click()
+    assert app.background.bkg_fit == "median"
+    assert "background at columns " in panel.message.value
+    assert app.profile.background.visible
+    level = app.extraction.columns["BACKGROUND"]
+    assert np.nanmin(level) <= np.mean(app.profile.background.y) <= np.nanmax(level)
+    assert "sky included" not in panel.results.value
+    panel.correction.value = "profile"
+    assert app.extract.correction == "profile"
+    assert "flux × " in panel.results.value
+    panel.correction.value = "none"
+    assert not app.extract.apply_apcorr
+    assert "no correction: switched off" in panel.results.value
+    panel.method.value = "psf"  # there is no PSF reference
+    assert app.extract.mode == "box"
+    assert panel.method.value == "box"
+    assert "needs a PSF reference" in panel.message.value
+    panel.method.value = "learned"
+    assert app.extract.mode == "learned"
+    assert_shows(app.live, app.extract)
 
 
 def test_a_run_of_a_cell_may_open_several(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,8 +177,9 @@ def test_the_comparison_is_restored(tmp_path: Path, path: Path) -> None:
     last = restored(other)
     without = open_extraction(last, image_of(last))
     assert without.comparison is None
-    assert "without the comparison: " in without.message
-    assert "old_x1d.fits: does not exist" in without.message
+    (notice,) = without.notices
+    assert notice.text.startswith("without the comparison: ")
+    assert "old_x1d.fits: does not exist" in notice.text
     assert without.extract == old.extract
 
 
@@ -205,8 +206,9 @@ def test_a_moved_aperture_correction_is_reported(path: Path, apcorr: Path) -> No
     np.testing.assert_array_equal(kept.factor, had.factor)
     assert replace(new.extract, aperture_correction=had) == old.extract
     np.testing.assert_array_equal(new.spectrum.flux, old.spectrum.flux)
-    assert "apcorr.fits: no longer exists; the aperture correction that the" in new.message
-    assert "\n" not in new.message
+    (notice,) = new.notices
+    assert "apcorr.fits: no longer exists; the aperture correction that the" in notice.text
+    assert "\n" not in notice.text
     third = restored(other)  # a second time
     again = open_extraction(third, image_of(third))
     assert again.extract.aperture_correction is not None
@@ -259,7 +261,7 @@ def test_an_invalid_operator_is_replaced_by_the_default(path: Path) -> None:
     other = restored(collection)
     new = open_extraction(other, image_of(other))
     assert new.extract == default
-    assert "unknown key 'xstrat'" in new.message
+    assert "unknown key 'xstrat'" in new.notices[0].text
 
 
 def test_an_application_is_restored(tmp_path: Path, path: Path, apcorr: Path) -> None:

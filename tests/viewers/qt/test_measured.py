@@ -222,7 +222,7 @@ def test_an_image_that_cannot_be_fitted_is_a_line(live: Any, panel: Any) -> None
     settle(0.1)
     QtTest.QTest.mouseClick(panel.position.residual_button, QtCore.Qt.LeftButton)
     assert not panel.position.residual_button.isChecked()
-    assert panel.message.text()
+    assert panel.message.view.lines[0].severity == "error"
     assert "\n" not in panel.message.text()
 
 
