@@ -45,22 +45,27 @@ from glue_lrs.fitting.trace_parameters import (
 )
 from glue_lrs.profiles.base import Light
 from glue_lrs.profiles.empirical import EmpiricalLight, EmpiricalProfile
-from glue_lrs.profiles.shape_modes import WING_FRACTION, shape_modes
+from glue_lrs.profiles.shape_modes import shape_modes, wing_fractions
 
 #: Number of Legendre terms in the logarithm of the wavelength for the width, the wings, the modes
 #: of the core and those of the wings.
-_WIDTH_TERMS, _WING_TERMS, _CORE_TERMS, _WING_MODE_TERMS = 8, 4, 8, 3
+_WIDTH_TERMS, _WING_TERMS, _CORE_TERMS, _WING_MODE_TERMS = 8, 3, 8, 3
 
 #: Standard deviation of the prior on the logarithm of the width. It is divided by the number of
 #: each term, as is that on the coefficients of the modes, so that smooth functions are preferred.
 _WIDTH_PRIOR = 0.15
 
+#: Standard deviation of the prior on the logarithm of the fraction of the flux in each wing. It is
+#: divided by the number of each term.
+_WING_PRIOR = 1.2
+
 #: Standard deviation in columns of the prior on the coefficients of the trace polynomial for a
 #: single source; see `TRACE_PRIOR` for several.
 _SINGLE_TRACE_PRIOR = 0.5
 
-#: Largest change in a step of the positions in columns, and of the logarithm of the width.
-_MAX_SHIFT, _MAX_WIDENING = 1.0, 0.5
+#: Largest change in a step of the positions in columns, of the logarithm of the width, and of the
+#: coefficients of the logarithms of the fluxes in the wings.
+_MAX_SHIFT, _MAX_WIDENING, _MAX_BRIGHTENING = 1.0, 0.5, 1.0
 
 #: Largest number of steps in a stage, and predicted decrease of the objective in the next step
 #: below which a stage has converged.
@@ -173,6 +178,12 @@ class _Parameters:
 _POSITIONS, _TRACE, _WIDTH, _WINGS, _CORE_MODES, _WING_MODES = range(6)
 
 
+def _expected_wings() -> tuple[tuple[float, ...], ...]:
+    """Return the expected coefficients of the wings, as in `EmpiricalProfile`."""
+    rest = (0.0,) * (_WING_TERMS - 1)
+    return tuple((value, *rest) for value in np.log(wing_fractions()).tolist())
+
+
 def _fitted_terms() -> Mask:
     """Return True for each fitted term of each deformation of the profile, shape (mode, term)."""
     number = np.where(shape_modes().core, _CORE_TERMS, _WING_MODE_TERMS)
@@ -223,7 +234,7 @@ class _ProfileFit:
         self.start_profile = EmpiricalProfile(
             domain=pixels.domain,
             width=(0.0,) * _WIDTH_TERMS,
-            wings=(WING_FRACTION if options.spline else 0.0,) + (0.0,) * (_WING_TERMS - 1),
+            wings=_expected_wings() if options.spline else (),
             coefficients=np.zeros((shape_modes().number, _CORE_TERMS)),
             reach=max(min(options.reach, pixels.columns.size), 4),
         )
@@ -242,10 +253,12 @@ class _ProfileFit:
                 np.where(used[part][:, np.newaxis], 1.0 / np.arange(1, terms + 1), 1e-6).ravel()
                 for part, terms in ((core, _CORE_TERMS), (~core, _WING_MODE_TERMS))
             ]
-            parts += [np.array(profile.width), np.array(profile.wings), *map(np.zeros_like, modes)]
+            wings = np.array(profile.wings).ravel()
+            wing_term = np.tile(np.arange(1, _WING_TERMS + 1), len(profile.wings))
+            parts += [np.array(profile.width), wings, *map(np.zeros_like, modes)]
             deviations += [
                 _WIDTH_PRIOR / np.arange(1, len(profile.width) + 1),
-                WING_FRACTION / np.arange(1, len(profile.wings) + 1),
+                _WING_PRIOR / wing_term,
                 *modes,
             ]
         else:
@@ -306,7 +319,7 @@ class _ProfileFit:
         self._iterate([_POSITIONS, self._trace_kind(), _WIDTH, *wings], steps=5)
         self.reject(_FIRST_CLIP)
         self._measure_signal()
-        self._iterate([_POSITIONS, self._trace_kind(), _WIDTH, *wings], frozen=True)
+        self._iterate([_POSITIONS, self._trace_kind(), _WIDTH, *wings])
         self._drop_insignificant_trace()
 
     def fit_modes(self) -> None:
@@ -416,7 +429,7 @@ class _ProfileFit:
         return replace(
             self.start_profile,
             width=tuple(parameters[_WIDTH]),
-            wings=tuple(parameters[_WINGS]),
+            wings=tuple(map(tuple, parameters[_WINGS].reshape(-1, _WING_TERMS))),
             coefficients=coefficients,
         )
 
@@ -536,7 +549,7 @@ class _ProfileFit:
                     damped = matrix + np.diag(precision + damping * np.diag(matrix))
                     change = cho_solve(cholesky(damped), gradient)
                 values = parameters.values.copy()
-                values[free] += self._limit(change, kinds) * change
+                values[free] += self._limited(change, kinds)
                 trial = replace(parameters, values=values)
                 new = self._evaluate(trial)
                 if new.chi2 + trial.penalty < before:
@@ -549,16 +562,18 @@ class _ProfileFit:
         self.state = state
         self._store_errors(cho_solve(factor, np.eye(free.size)), kinds)
 
-    def _limit(self, change: Array, kinds: list[int]) -> float:
-        """Return the factor, at most 1, that limits the change of positions and width in a step."""
-        largest, first = 1.0, 0
+    def _limited(self, change: Array, kinds: list[int]) -> Array:
+        """Return a step with limited changes of positions and width, and of each wing."""
+        largest, first, change = 1.0, 0, change.copy()
         for kind in kinds:
             part = change[first : first + self.parameters.sizes[kind]]
             first += part.size
+            if kind == _WINGS:  # the flux in a wing is an exponential, and may change by a lot
+                np.clip(part, -_MAX_BRIGHTENING, _MAX_BRIGHTENING, out=part)
             limit = {_POSITIONS: _MAX_SHIFT, _WIDTH: _MAX_WIDENING}.get(kind)
             if limit is not None:
                 largest = max(largest, float(np.abs(part).max()) / limit)
-        return 1.0 / largest
+        return change / largest
 
     def _choose_prior(self, matrix: Array, gradient: Array, free: NDArray[np.intp]) -> None:
         """Scale the prior on the modes of the core to maximise the evidence.

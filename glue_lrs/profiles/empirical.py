@@ -15,15 +15,15 @@ from glue_lrs.instrument import FWHM, psf_width
 from glue_lrs.profiles.base import SpatialProfile
 from glue_lrs.profiles.gaussian import gaussian
 from glue_lrs.profiles.shape_modes import (
-    d_wing,
+    WING_WIDTHS,
     light_within,
     pad,
     scale_at,
     shape_modes,
     spline_weights,
     table_index,
-    wing,
     wing_light,
+    wing_shapes,
 )
 
 if TYPE_CHECKING:
@@ -35,16 +35,21 @@ REACH = 14
 #: Smallest variance in columns squared of the Gaussian before its integration over the pixels.
 _MIN_VARIANCE = 0.04
 
+#: Largest logarithm of the fraction of the flux in a wing, so that a step of a fit cannot overflow.
+_MAX_LOG_WING = 1.0
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EmpiricalProfile(SpatialProfile):
     """A profile that is fitted to data.
 
-    The profile is (1 - h) G(x) + w W(x) + sum_k c_k M_k(x) at the distance x from the source, where
-    G is a Gaussian that is integrated over the pixels, W are wings of the expected shape, and M_k
-    are the modes of a smooth correction (`glue_lrs.profiles.shape_modes`). The width of G, w and
-    the c_k are polynomials in the logarithm of the wavelength. The flux h in wings and correction
-    is taken from the Gaussian, so that the profile is normalised to 1 within `reach`.
+    The profile is (1 - h) G(x) + sum_j w_j W_j(x) + sum_k c_k M_k(x) at the distance x from the
+    source, where G is a Gaussian that is integrated over the pixels, the wings W_j are wider
+    Gaussians of fixed widths, and M_k are the modes of a smooth correction
+    (`glue_lrs.profiles.shape_modes`). The width of G and the c_k are polynomials in the logarithm
+    of the wavelength. The fractions w_j are the exponentials of such polynomials: the wings are
+    positive and decrease with the distance. The flux h in wings and correction is taken from the
+    Gaussian, so that the profile is normalised to 1 within `reach`.
 
     Parameters
     ----------
@@ -53,8 +58,9 @@ class EmpiricalProfile(SpatialProfile):
     width : tuple of float
         Legendre coefficients of the logarithm of the ratio of the Gaussian's width to
         `glue_lrs.instrument.psf_width`.
-    wings : tuple of float
-        Legendre coefficients of the fraction w of the flux in the wings.
+    wings : tuple of tuple of float
+        Legendre coefficients of the natural logarithm of each w_j, for the widths
+        `glue_lrs.profiles.shape_modes.WING_WIDTHS`. Without any, there are no wings.
     coefficients : ndarray
         Legendre coefficients of c_k, shape (mode, term).
     reach : int
@@ -66,7 +72,7 @@ class EmpiricalProfile(SpatialProfile):
 
     domain: tuple[float, float]
     width: tuple[float, ...] = (0.0,)
-    wings: tuple[float, ...] = (0.0,)
+    wings: tuple[tuple[float, ...], ...] = ()
     coefficients: Array
     reach: int = REACH
     center: float = 0.0
@@ -128,6 +134,16 @@ class ProfileRows:
         """Return the Legendre series with given coefficients in each row, shape (row,)."""
         return self.terms(len(coefficients)) @ np.array(coefficients)
 
+    def wings(self, coefficients: tuple[tuple[float, ...], ...]) -> Array:
+        """Return the fraction of the flux in each wing, shape (row, wing).
+
+        `coefficients` is as in `EmpiricalProfile`.
+        """
+        if not coefficients:
+            return np.zeros((self.wavelength.size, 0))
+        logarithm = self.terms(len(coefficients[0])) @ np.array(coefficients).T
+        return np.exp(np.minimum(logarithm, _MAX_LOG_WING))
+
     def gaussian_sigma(self, width: tuple[float, ...]) -> Array:
         """Return the standard deviation of the Gaussian in columns, shape (row,).
 
@@ -146,8 +162,8 @@ class ProfileRows:
 
     @cached_property
     def wings_within(self) -> Array:
-        """Fraction of the flux of the wings that is within the reach, shape (row, 1)."""
-        return wing_light(self.reach * self.scale)
+        """Fraction of the flux of each wing that is within the reach, shape (wing,)."""
+        return wing_light(float(self.reach))
 
     @cached_property
     def modes_within(self) -> Array:
@@ -183,8 +199,9 @@ class EmpiricalLight:
     def _set(self, profile: EmpiricalProfile, rows: ProfileRows) -> None:
         self.profile, self.rows, self.scale = profile, rows, rows.scale
         self.sigma = rows.gaussian_sigma(profile.width)[:, np.newaxis]
-        self.wings = rows.polynomial(profile.wings)[:, np.newaxis]
-        self.core = 1.0 - self.wings * rows.wings_within
+        self.wings = rows.wings(profile.wings)
+        inside = self.wings @ rows.wings_within[: self.wings.shape[1]]
+        self.core = 1.0 - inside[:, np.newaxis]
         self.splines: Array | None = None
         if profile.coefficients.any():
             correction = rows.terms(profile.coefficients.shape[1]) @ profile.coefficients.T
@@ -198,8 +215,9 @@ class EmpiricalLight:
         if self.profile.center:
             offset = offset + self.profile.center
         value = self.core * gaussian(offset, self.sigma[:, 0] * FWHM)
-        if any(self.profile.wings):
-            value += self.wings * self.scale * wing(offset * self.scale)
+        if self.profile.wings:
+            for fraction, shape in zip(self.wings.T, wing_shapes(offset), strict=True):
+                value += fraction[:, np.newaxis] * shape
         if self.splines is not None:
             value += self.correction(offset, 0)
         value[np.isnan(value)] = 0.0
@@ -251,6 +269,10 @@ class LightDerivatives:
         return np.exp(-0.5 * self._edges**2) / np.sqrt(2.0 * np.pi)
 
     @cached_property
+    def _wings(self) -> list[Array]:
+        return wing_shapes(self.offset)
+
+    @cached_property
     def _gaussian(self) -> Array:
         return np.diff(ndtr(self._edges), axis=1)
 
@@ -258,9 +280,9 @@ class LightDerivatives:
         """Return the derivative with respect to the offset, shape (row, column)."""
         light = self.light
         out = light.core / light.sigma * np.diff(self._density, axis=1)
-        u = self.offset * light.scale
-        if any(light.profile.wings):
-            out += light.wings * light.scale**2 * d_wing(u)
+        if light.profile.wings:
+            for fraction, width, shape in zip(light.wings.T, WING_WIDTHS, self._wings, strict=True):
+                out -= (fraction / width**2)[:, np.newaxis] * self.offset * shape
         if light.splines is not None:
             out += light.correction(self.offset, 1)
         return out
@@ -276,14 +298,14 @@ class LightDerivatives:
         return np.asarray((factor * np.diff(self._density * self._edges, axis=1))[:, np.newaxis])
 
     def d_wings(self) -> Array:
-        """Return the derivative with respect to the fraction w of the flux in the wings.
+        """Return the derivatives with respect to the logarithm of the fraction in each wing.
 
-        Its shape is (row, 1, column).
+        Their shape is (row, wing, column).
         """
         light = self.light
-        change = light.scale * wing(self.offset * light.scale)
-        change -= light.rows.wings_within * self._gaussian
-        return np.asarray(change[:, np.newaxis])
+        within = light.rows.wings_within[:, np.newaxis, np.newaxis]
+        change = np.swapaxes(np.stack(self._wings) - within * self._gaussian, 0, 1)
+        return np.asarray(change * light.wings[..., np.newaxis])
 
     def d_modes(self, factor: Array | None = None) -> Array:
         """Return the derivatives with respect to the coefficients c_k of the modes.
