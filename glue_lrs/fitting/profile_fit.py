@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve
+from scipy.linalg import cho_solve, solve_triangular
 from scipy.ndimage import median_filter
+from scipy.optimize import nnls
 
 from glue_lrs._utils.statistics import running_mean
 from glue_lrs._utils.typing import Array, Mask
@@ -55,17 +56,15 @@ _WIDTH_TERMS, _WING_TERMS, _CORE_TERMS, _WING_MODE_TERMS = 8, 3, 8, 3
 #: each term, as is that on the coefficients of the modes, so that smooth functions are preferred.
 _WIDTH_PRIOR = 0.15
 
-#: Standard deviation of the prior on the logarithm of the fraction of the flux in each wing. It is
-#: divided by the number of each term.
-_WING_PRIOR = 1.2
+#: Standard deviation of the prior on the coefficients of each wing, as a multiple of its mean.
+_WING_PRIOR = 2.0
 
 #: Standard deviation in columns of the prior on the coefficients of the trace polynomial for a
 #: single source; see `TRACE_PRIOR` for several.
 _SINGLE_TRACE_PRIOR = 0.5
 
-#: Largest change in a step of the positions in columns, of the logarithm of the width, and of the
-#: coefficients of the logarithms of the fluxes in the wings.
-_MAX_SHIFT, _MAX_WIDENING, _MAX_BRIGHTENING = 1.0, 0.5, 1.0
+#: Largest change in a step of the positions in columns, and of the logarithm of the width.
+_MAX_SHIFT, _MAX_WIDENING = 1.0, 0.5
 
 #: Largest number of steps in a stage, and predicted decrease of the objective in the next step
 #: below which a stage has converged.
@@ -180,8 +179,7 @@ _POSITIONS, _TRACE, _WIDTH, _WINGS, _CORE_MODES, _WING_MODES = range(6)
 
 def _expected_wings() -> tuple[tuple[float, ...], ...]:
     """Return the expected coefficients of the wings, as in `EmpiricalProfile`."""
-    rest = (0.0,) * (_WING_TERMS - 1)
-    return tuple((value, *rest) for value in np.log(wing_fractions()).tolist())
+    return tuple((fraction,) * _WING_TERMS for fraction in wing_fractions().tolist())
 
 
 def _fitted_terms() -> Mask:
@@ -254,11 +252,10 @@ class _ProfileFit:
                 for part, terms in ((core, _CORE_TERMS), (~core, _WING_MODE_TERMS))
             ]
             wings = np.array(profile.wings).ravel()
-            wing_term = np.tile(np.arange(1, _WING_TERMS + 1), len(profile.wings))
             parts += [np.array(profile.width), wings, *map(np.zeros_like, modes)]
             deviations += [
                 _WIDTH_PRIOR / np.arange(1, len(profile.width) + 1),
-                _WING_PRIOR / wing_term,
+                _WING_PRIOR * wings,
                 *modes,
             ]
         else:
@@ -319,7 +316,7 @@ class _ProfileFit:
         self._iterate([_POSITIONS, self._trace_kind(), _WIDTH, *wings], steps=5)
         self.reject(_FIRST_CLIP)
         self._measure_signal()
-        self._iterate([_POSITIONS, self._trace_kind(), _WIDTH, *wings])
+        self._iterate([_POSITIONS, self._trace_kind(), _WIDTH, *wings], frozen=True)
         self._drop_insignificant_trace()
 
     def fit_modes(self) -> None:
@@ -473,7 +470,7 @@ class _ProfileFit:
         if _WIDTH in kinds:
             out.append((total(part.d_width() for part in parts), terms[:, :_WIDTH_TERMS]))
         if _WINGS in kinds:
-            out.append((total(part.d_wings() for part in parts), terms[:, :_WING_TERMS]))
+            out.append((total(part.d_wings() for part in parts), light.rows.wing_terms(_WING_TERMS)))
         if _CORE_MODES in kinds:
             modes = parts[0].d_modes(flux[:, 0])
             for f, part in zip(flux.T[1:], parts[1:], strict=True):
@@ -539,17 +536,18 @@ class _ProfileFit:
                 self._choose_prior(matrix, gradient, free)
             precision = parameters.deviation[free] ** -2.0
             gradient -= precision * (parameters.values - parameters.mean)[free]
-            factor = cholesky(matrix + np.diag(precision))
-            change = cho_solve(factor, gradient)
-            if float(change @ gradient) < _CONVERGED and step >= evidence:
+            total = matrix + np.diag(precision)
+            change = self._step(total, gradient, free)
+            gain = float(change @ (2.0 * gradient - total @ change))
+            if gain < _CONVERGED and step >= evidence:
                 break
             before = state.chi2 + parameters.penalty
             for _ in range(_TRIALS):
                 if damping:
-                    damped = matrix + np.diag(precision + damping * np.diag(matrix))
-                    change = cho_solve(cholesky(damped), gradient)
+                    damped = total + np.diag(damping * np.diag(matrix))
+                    change = self._step(damped, gradient, free)
                 values = parameters.values.copy()
-                values[free] += self._limited(change, kinds)
+                values[free] += self._limit(change, kinds) * change
                 trial = replace(parameters, values=values)
                 new = self._evaluate(trial)
                 if new.chi2 + trial.penalty < before:
@@ -560,20 +558,48 @@ class _ProfileFit:
             else:
                 break
         self.state = state
-        self._store_errors(cho_solve(factor, np.eye(free.size)), kinds)
+        self._store_errors(cho_solve(cholesky(total), np.eye(free.size)), kinds)
 
-    def _limited(self, change: Array, kinds: list[int]) -> Array:
-        """Return a step with limited changes of positions and width, and of each wing."""
-        largest, first, change = 1.0, 0, change.copy()
+    def _step(self, matrix: Array, gradient: Array, free: NDArray[np.intp]) -> Array:
+        """Solve the normal equations under the condition that no wing becomes negative.
+
+        The parameters without a limit are eliminated; the others follow from a non-negative least
+        squares fit.
+
+        Parameters
+        ----------
+        matrix, gradient : ndarray
+            Normal matrix (n, n) and right-hand side (n,), with the prior.
+        free : ndarray of int
+            Numbers of the n fitted parameters.
+        """
+        wings = self.parameters.slice(_WINGS)
+        limited = (free >= wings.start) & (free < wings.stop)
+        step = cho_solve(cholesky(matrix), gradient)
+        least = -self.parameters.values[free]
+        if not (limited & (step < least)).any():
+            return step
+        rest = cholesky(matrix[np.ix_(~limited, ~limited)])
+        across = matrix[np.ix_(~limited, limited)]
+        follow = cho_solve(rest, across)
+        reduced = matrix[np.ix_(limited, limited)] - across.T @ follow
+        vector = gradient[limited] - follow.T @ gradient[~limited]
+        factor = np.linalg.cholesky(reduced).T
+        target = solve_triangular(factor, vector, trans=1) - factor @ least[limited]
+        step[limited] = nnls(factor, target)[0] + least[limited]
+        step[~limited] = cho_solve(rest, gradient[~limited]) - follow @ step[limited]
+        return step
+
+    def _limit(self, change: Array, kinds: list[int]) -> float:
+        """Return the factor, at most 1, that limits the change of positions and width in a step."""
+        largest, first = 1.0, 0
         for kind in kinds:
             part = change[first : first + self.parameters.sizes[kind]]
             first += part.size
-            if kind == _WINGS:  # the flux in a wing is an exponential, and may change by a lot
-                np.clip(part, -_MAX_BRIGHTENING, _MAX_BRIGHTENING, out=part)
             limit = {_POSITIONS: _MAX_SHIFT, _WIDTH: _MAX_WIDENING}.get(kind)
             if limit is not None:
                 largest = max(largest, float(np.abs(part).max()) / limit)
-        return change / largest
+        return 1.0 / largest
 
     def _choose_prior(self, matrix: Array, gradient: Array, free: NDArray[np.intp]) -> None:
         """Scale the prior on the modes of the core to maximise the evidence.

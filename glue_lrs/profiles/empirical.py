@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.polynomial import legendre
-from scipy.special import ndtr
+from scipy.special import comb, ndtr
 
 from glue_lrs._utils.display import described, span_text
 from glue_lrs.instrument import FWHM, psf_width
@@ -35,9 +35,6 @@ REACH = 14
 #: Smallest variance in columns squared of the Gaussian before its integration over the pixels.
 _MIN_VARIANCE = 0.04
 
-#: Largest logarithm of the fraction of the flux in a wing, so that a step of a fit cannot overflow.
-_MAX_LOG_WING = 1.0
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class EmpiricalProfile(SpatialProfile):
@@ -47,7 +44,7 @@ class EmpiricalProfile(SpatialProfile):
     source, where G is a Gaussian that is integrated over the pixels, the wings W_j are wider
     Gaussians of fixed widths, and M_k are the modes of a smooth correction
     (`glue_lrs.profiles.shape_modes`). The width of G and the c_k are polynomials in the logarithm
-    of the wavelength. The fractions w_j are the exponentials of such polynomials: the wings are
+    of the wavelength. The fractions w_j are polynomials that are not negative: the wings are
     positive and decrease with the distance. The flux h in wings and correction is taken from the
     Gaussian, so that the profile is normalised to 1 within `reach`.
 
@@ -59,8 +56,9 @@ class EmpiricalProfile(SpatialProfile):
         Legendre coefficients of the logarithm of the ratio of the Gaussian's width to
         `glue_lrs.instrument.psf_width`.
     wings : tuple of tuple of float
-        Legendre coefficients of the natural logarithm of each w_j, for the widths
-        `glue_lrs.profiles.shape_modes.WING_WIDTHS`. Without any, there are no wings.
+        Bernstein coefficients of each w_j as a function of the logarithm of the wavelength, for the
+        widths `glue_lrs.profiles.shape_modes.WING_WIDTHS`. If they are not negative, w_j is not
+        negative. Without any, there are no wings.
     coefficients : ndarray
         Legendre coefficients of c_k, shape (mode, term).
     reach : int
@@ -134,15 +132,11 @@ class ProfileRows:
         """Return the Legendre series with given coefficients in each row, shape (row,)."""
         return self.terms(len(coefficients)) @ np.array(coefficients)
 
-    def wings(self, coefficients: tuple[tuple[float, ...], ...]) -> Array:
-        """Return the fraction of the flux in each wing, shape (row, wing).
-
-        `coefficients` is as in `EmpiricalProfile`.
-        """
-        if not coefficients:
-            return np.zeros((self.wavelength.size, 0))
-        logarithm = self.terms(len(coefficients[0])) @ np.array(coefficients).T
-        return np.exp(np.minimum(logarithm, _MAX_LOG_WING))
+    def wing_terms(self, number: int) -> Array:
+        """Return the Bernstein polynomials of the w_j in each row, shape (row, number)."""
+        t = 0.5 + 0.5 * self.unit[:, np.newaxis]
+        n, order = np.arange(number), number - 1
+        return np.asarray(comb(order, n) * t**n * (1.0 - t) ** (order - n))
 
     def gaussian_sigma(self, width: tuple[float, ...]) -> Array:
         """Return the standard deviation of the Gaussian in columns, shape (row,).
@@ -199,9 +193,10 @@ class EmpiricalLight:
     def _set(self, profile: EmpiricalProfile, rows: ProfileRows) -> None:
         self.profile, self.rows, self.scale = profile, rows, rows.scale
         self.sigma = rows.gaussian_sigma(profile.width)[:, np.newaxis]
-        self.wings = rows.wings(profile.wings)
-        inside = self.wings @ rows.wings_within[: self.wings.shape[1]]
-        self.core = 1.0 - inside[:, np.newaxis]
+        self.core: Array = np.ones((rows.wavelength.size, 1))
+        if profile.wings:
+            self.wings = rows.wing_terms(len(profile.wings[0])) @ np.array(profile.wings).T
+            self.core -= self.wings @ rows.wings_within[:, np.newaxis]
         self.splines: Array | None = None
         if profile.coefficients.any():
             correction = rows.terms(profile.coefficients.shape[1]) @ profile.coefficients.T
@@ -298,14 +293,13 @@ class LightDerivatives:
         return np.asarray((factor * np.diff(self._density * self._edges, axis=1))[:, np.newaxis])
 
     def d_wings(self) -> Array:
-        """Return the derivatives with respect to the logarithm of the fraction in each wing.
+        """Return the derivatives with respect to the fraction w_j of the flux in each wing.
 
         Their shape is (row, wing, column).
         """
         light = self.light
         within = light.rows.wings_within[:, np.newaxis, np.newaxis]
-        change = np.swapaxes(np.stack(self._wings) - within * self._gaussian, 0, 1)
-        return np.asarray(change * light.wings[..., np.newaxis])
+        return np.swapaxes(np.stack(self._wings) - within * self._gaussian, 0, 1)
 
     def d_modes(self, factor: Array | None = None) -> Array:
         """Return the derivatives with respect to the coefficients c_k of the modes.
