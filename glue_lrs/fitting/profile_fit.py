@@ -57,7 +57,7 @@ _WIDTH_TERMS, _WING_TERMS, _CORE_TERMS, _WING_MODE_TERMS = 8, 3, 8, 3
 _WIDTH_PRIOR = 0.15
 
 #: Standard deviation of the prior on the coefficients of each wing, as a multiple of its mean.
-_WING_PRIOR = 2.0
+_WING_PRIOR = 3.0
 
 #: Standard deviation in columns of the prior on the coefficients of the trace polynomial for a
 #: single source; see `TRACE_PRIOR` for several.

@@ -6,6 +6,12 @@ the scale L, as a telescope's profile is after its integration over pixels. The 
 eigenvectors of the covariance, multiplied by the square roots of their eigenvalues, so that each
 coefficient has a prior with a standard deviation of 1. Modes with small eigenvalues are dropped.
 
+In the wings, the covariance is multiplied by 1 - (u - u')^2 / L^2. The functions then oscillate
+about zero, as the rings of a diffraction pattern do. Their mean brightness is described by the
+wings of `EmpiricalProfile`, which are not negative. Otherwise, a constant could be added to the
+profile, because it is cancelled by the negative trace of another nod or by the background, and the
+flux would be wrong by this constant.
+
 The coordinate u is the distance from the source in columns, divided by the ratio of the wavelength
 to 5 micron, because diffraction is proportional to the wavelength. At shorter wavelengths, where
 the width does not decrease further, u is the distance itself.
@@ -33,7 +39,7 @@ _SCALED_FROM = 5.0
 _CORE, _CORE_WIDTH = 0.05, 1.6
 
 #: Correlation length L of the prior in columns, for the core and the wings.
-_CORE_LENGTH, _WING_LENGTH = 1.0, 2.0
+_CORE_LENGTH, _WING_LENGTH = 1.0, 1.5
 
 #: Widths of the wings: standard deviations in columns of Gaussians, each twice the one before, from
 #: twice the width of the core to half of the slit. A sum of them with positive factors can be any
@@ -146,7 +152,7 @@ def shape_modes() -> ShapeModes:
     taper = np.clip((_LIMIT - np.abs(u)) / 3.0, 0.0, 1.0)
     parts = [
         _eigenmodes(u, core * taper, _CORE_LENGTH, _DROPPED_CORE),
-        _eigenmodes(u, wings * taper, _WING_LENGTH, _DROPPED_WINGS),
+        _eigenmodes(u, wings * taper, _WING_LENGTH, _DROPPED_WINGS, oscillating=True),
     ]
     modes = np.concatenate(parts, axis=1)
     splines = spline_filter1d(modes, order=3, axis=0, mode="mirror")
@@ -164,8 +170,13 @@ def shape_modes() -> ShapeModes:
     )
 
 
-def _eigenmodes(u: Array, deviation: Array, length: float, dropped: float) -> Array:
-    correlation = np.exp(-0.5 * ((u[:, np.newaxis] - u) / length) ** 2)
+def _eigenmodes(
+    u: Array, deviation: Array, length: float, dropped: float, *, oscillating: bool = False
+) -> Array:
+    square = ((u[:, np.newaxis] - u) / length) ** 2
+    correlation = np.exp(-0.5 * square)
+    if oscillating:
+        correlation *= 1.0 - square
     covariance = correlation * np.outer(deviation, deviation)
     values, vectors = np.linalg.eigh(covariance)
     kept = values > dropped * values[-1]
