@@ -1,7 +1,7 @@
 """Run the benchmarks and print ratios.
 
     python -m benchmarks [accuracy|extract|findings|lightcurves|notebook|optimal|viewer]
-                         [--integrations 400] [--repeat 20]
+                         [--integrations 400] [--repeat 20] [--quick]
 
 Both sides are warm and have their input open; jwst gets a fresh copy of its model for each run, as
 it changes it, and the copying is not timed. Images and operators change from one repetition to the
@@ -261,6 +261,9 @@ def main() -> int:
     parser.add_argument("what", nargs="?", choices=WHAT, default="extract")
     parser.add_argument("--integrations", type=int, default=400)
     parser.add_argument("--repeat", type=int, default=20)
+    parser.add_argument(
+        "--quick", action="store_true", help="accuracy: a few PSFs and scenes, in some minutes"
+    )
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as name:
@@ -277,8 +280,11 @@ def main() -> int:
             return 0
         if options.what == "accuracy":
             from benchmarks.accuracy import benchmark_accuracy
+            from benchmarks.psf_laws import benchmark_laws
 
-            benchmark_accuracy(options.repeat)
+            if not options.quick:
+                benchmark_accuracy(options.repeat)
+            benchmark_laws(folder, options.repeat, options.quick)
             return 0
         if options.what == "lightcurves":
             from benchmarks.light_curves import benchmark_light_curves

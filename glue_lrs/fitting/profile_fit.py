@@ -470,7 +470,9 @@ class _ProfileFit:
         if _WIDTH in kinds:
             out.append((total(part.d_width() for part in parts), terms[:, :_WIDTH_TERMS]))
         if _WINGS in kinds:
-            out.append((total(part.d_wings() for part in parts), light.rows.wing_terms(_WING_TERMS)))
+            out.append(
+                (total(part.d_wings() for part in parts), light.rows.wing_terms(_WING_TERMS))
+            )
         if _CORE_MODES in kinds:
             modes = parts[0].d_modes(flux[:, 0])
             for f, part in zip(flux.T[1:], parts[1:], strict=True):
