@@ -259,11 +259,11 @@ class Panel(Follower):
             self.refresh()  # the widgets show the committed values again
             self.live.notify(panel_text(error, self.live.image), "error")
             return False
-        if isinstance(result, str):
-            self.live.notify(result, "info")
         for one in caught:
             if issubclass(one.category, LRSWarning):
                 self.live.notify(panel_text(one.message, self.live.image))
+        if isinstance(result, str):  # last, because the next notice removes it
+            self.live.notify(result, "info")
         return True
 
     def _set_limits(self, _: float) -> None:

@@ -84,7 +84,7 @@ class Notices:
         """Return all messages in the order in which they are shown.
 
         The last notice comes first, because it answers the last action; then the reason why there
-        is no extraction, or its findings, worst first; then older notices.
+        is no extraction, or its findings, worst first; then older notices. No text is repeated.
         """
         live = self._live
         if live.extraction is None:
@@ -95,7 +95,12 @@ class Notices:
                 for one in worst_first(live.findings)
             ]
         newest, older = live.notices[:1], live.notices[1:]
-        return (*newest, *state, *older)
+        known = {one.text for one in (*newest, *state)}
+        return (
+            *newest,
+            *(one for one in state if one.text not in {new.text for new in newest}),
+            *(one for one in older if one.text not in known),
+        )
 
     def _lasting(self) -> tuple[Notice, ...]:
         return tuple(one for one in self._live.notices if one.severity != "info")

@@ -58,6 +58,15 @@ def test_the_order_of_the_list(session: Session) -> None:
     assert {one.time for one in lines[1:-1]} == {""}
 
 
+def test_a_finding_that_was_also_reported_is_not_repeated(live: LiveExtraction) -> None:
+    (finding, *_) = live.messages.lines()
+    live.notify(finding.text)  # as when the spectrum is saved
+    texts = [one.text for one in live.messages.lines()]
+    assert len(texts) == len(set(texts))
+    live.notify("another")
+    assert [one.text for one in live.messages.lines()] == ["another", *texts]
+
+
 def test_a_failed_extraction_is_an_error_in_the_list(live: LiveExtraction) -> None:
     live.preview([Region("aperture", (900.0,), (910.0,))])
     (line,) = live.messages.lines()

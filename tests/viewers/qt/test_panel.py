@@ -68,7 +68,7 @@ def test_background(live: Any, panel: Any) -> None:
         for source in live.measure().measurement.sources:  # one of them is negative
             middle = source.trace[190]
             assert region.upper[0] < middle - 5 or region.lower[0] > middle + 5
-    assert panel.message.view.lines[0].text.startswith("background at columns ")
+    assert live.notices[0].text.startswith("background at columns ")
     live.delete_region(2)
     live.selected = 1
     panel.background.fit.setCurrentIndex(0)
