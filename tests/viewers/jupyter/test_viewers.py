@@ -61,6 +61,7 @@ def test_other_data_are_refused_in_one_line(
 ) -> None:
     glue.add_data(other=np.arange(12.0).reshape(3, 4))
     other = glue.data_collection["other"]
+    glue.new_data_viewer(name, data=live.data, show=False).close()  # opens widgets that all share
     number = widgets()
     with pytest.raises(LRSError, match="other: is not an LRS image"):
         glue.new_data_viewer(name, data=other, show=False)
