@@ -42,6 +42,7 @@ _APERTURES = (style.APERTURE, style.SKY, style.GREEN, style.ORANGE, style.PURPLE
 # --- image -------------------------------------------------------------------------------------
 
 
+@style.no_figure_on_error
 def plot_image(
     image: SlitImage,
     extract: Extract1D | Mapping[str, Extract1D] | None = None,
@@ -221,6 +222,7 @@ def _draw_regions(ax: Axes, image: SlitImage, extract: Extract1D, colour: str, l
 # --- cut ---------------------------------------------------------------------------------------
 
 
+@style.no_figure_on_error
 def plot_cut(
     image: SlitImage,
     rows: int | Sequence[int],
@@ -374,6 +376,7 @@ def representative_rows(image: SlitImage, extract: Extract1D | None) -> list[int
 # --- tapered aperture --------------------------------------------------------------------------
 
 
+@style.no_figure_on_error
 def plot_width(
     wavelength: ArrayLike,
     fwhm: ArrayLike,
