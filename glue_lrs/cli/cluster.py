@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -62,7 +63,7 @@ def on_cluster(
         If Dask is not installed, no scheduler answers, or the connection to it is lost.
     """
     with _connected(address) as client:
-        from distributed import as_completed
+        from distributed import CancelledError, as_completed
 
         call = partial(_called, function, package_versions())
         remaining = dict(enumerate(arguments))
@@ -73,10 +74,11 @@ def on_cluster(
             waiting = as_completed(list(indices), loop=client.loop)
             for future in waiting:
                 index = indices.pop(future)
-                if future.status == "cancelled":  # the scheduler was stopped
+                try:
+                    failure = future.exception() if future.status == "error" else None
+                    found = future.result() if failure is None else _failure(failure)
+                except (CancelledError, OSError):  # the scheduler was stopped
                     continue
-                failure = future.exception() if future.status == "error" else None
-                found = future.result() if failure is None else _failure(failure)
                 del remaining[index]
                 yield index, found
             if remaining and not _is_connected_again(client):
@@ -95,18 +97,12 @@ def call_on_each_worker(function: Callable[[], Any], address: str) -> None:
 
 @contextmanager
 def _connected(address: str) -> Iterator[Client]:
-    """Connect to a scheduler for the duration of a block.
-
-    Dask's own messages are not printed, because lost connections and workers are reported here.
-    """
+    """Connect to a scheduler for the duration of a block, without messages of Dask."""
     try:
         from distributed import Client
     except ImportError:
         raise LRSError(_MISSING) from None
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
+    with _without_messages_of_dask():
         try:
             if address.endswith(".json"):
                 if not Path(address).exists():  # Dask would wait for it without end
@@ -117,12 +113,22 @@ def _connected(address: str) -> Iterator[Client]:
         except (OSError, ValueError) as error:
             text = f"no Dask scheduler answers: {one_line(error)}"
             raise LRSError(text, subject=address) from error
-        try:
+        with contextlib.closing(client):
             yield client
-        finally:
-            client.close()
+
+
+@contextmanager
+def _without_messages_of_dask() -> Iterator[None]:
+    """Disable the loggers of Dask, each of which has its own level and handler."""
+    names = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
+    loggers = [one for one in map(logging.getLogger, names) if not one.disabled]
+    for one in loggers:
+        one.disabled = True
+    try:
+        yield
     finally:
-        logger.setLevel(level)
+        for one in loggers:
+            one.disabled = False
 
 
 def _is_connected_again(client: Client) -> bool:

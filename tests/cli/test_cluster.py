@@ -26,6 +26,7 @@ from glue_lrs.cli import main
 from glue_lrs.cli.cluster import on_cluster
 from glue_lrs.io.x1d_reader import read_single
 from tests.helpers.images import slit
+from tests.helpers.light_curves import series
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +105,30 @@ def test_results_are_those_of_one_process(cluster: str, here: Path) -> None:
     assert sorted(os.listdir("cluster")) == sorted(os.listdir("serial"))
 
 
+def test_light_curves_and_references_are_found_from_another_folder(
+    cluster: str, here: Path
+) -> None:
+    series(np.ones(12), noise=0.002).write("star_x1dints.fits")
+    for words in ([], ["--scheduler", cluster]):
+        folder = "cluster" if words else "serial"
+        options = ["--output-dir", folder, "--bins", 2, *words]
+        result = CliRunner().invoke(main, ["lightcurve", "star_x1dints.fits", *map(str, options)])
+        assert result.exit_code == 0, result.stderr
+    one, other = (
+        Table.read(f"{folder}/star_lightcurve.ecsv", format="ascii.ecsv")
+        for folder in ("serial", "cluster")
+    )
+    for name in one.colnames:
+        np.testing.assert_array_equal(one[name], other[name])
+    words = ["reference", "edit", "--exp-type", "MIR_LRS-FIXEDSLIT", "-o", "my.json", "--set"]
+    assert CliRunner().invoke(main, [*words, "xstart=9"]).exit_code == 0
+    result = run(FILES[0], *QUIET, "--extract1d", "my.json", "--scheduler", cluster)
+    assert result.exit_code == 0, result.stderr
+    spectrum = read_single("a_x1d.fits")
+    assert spectrum.provenance is not None
+    assert spectrum.provenance["parameters"]["reference"]["xstart"] == 9
+
+
 def kill_once(mark: str) -> None:
     """Let a worker be killed in the middle of the next file that is written in any of them."""
     kept = fits.HDUList.writeto
@@ -134,6 +159,29 @@ def test_a_killed_worker_loses_nothing(cluster: str, here: Path) -> None:
     assert sorted(table["output"]) == [f"out/{name}".replace("s2d", "x1d") for name in FILES]
     assert set(table["status"]) == {"done"}
     assert "4 of 4 outputs are up to date" in run(*FILES, *options).stdout
+
+
+def test_an_interrupted_command_leaves_the_cluster_to_others(cluster: str, tmp_path: Path) -> None:
+    def interrupt() -> None:
+        wait_for(tmp_path / "task3")
+        signal.pthread_kill(main_thread, signal.SIGINT)
+
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    arguments = [(str(tmp_path), number) for number in range(3, 60)]
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(on_cluster(task, arguments, cluster))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    thread.join()
+    (tmp_path / "go").touch()
+    assert list(on_cluster(task, [(str(tmp_path), 70)], cluster)) == [(0, 4900)]
+    assert (tmp_path / "task3").read_text() == "x"
+    wait_for(tmp_path / "task70")
 
 
 #: A scheduler with a worker, which ends with it.
@@ -226,7 +274,7 @@ def test_after_a_lost_connection_the_next_run_does_the_rest(server: Server, here
     with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):
         result = run(*FILES, *options, "--scheduler", server.address)
     assert result.exit_code == 2
-    (line,) = result.stderr.splitlines()
+    (line,) = (line for line in result.stderr.splitlines() if "error" in line)
     assert "the connection to the scheduler was lost, and " in line
     left = int(line.split("and ")[1].split(" of 4")[0])
     assert left in {2, 3}  # the second file was in progress
