@@ -1,7 +1,7 @@
 """Run the benchmarks and print ratios.
 
-    python -m benchmarks [accuracy|extract|findings|lightcurves|notebook|optimal|viewer]
-                         [--integrations 400] [--repeat 20] [--quick]
+    python -m benchmarks [accuracy|archive|extract|findings|lightcurves|notebook|optimal|viewer]
+                         [--integrations 400] [--repeat 20] [--files 2000] [--quick]
 
 Both sides are warm and have their input open; jwst gets a fresh copy of its model for each run, as
 it changes it, and the copying is not timed. Images and operators change from one repetition to the
@@ -252,7 +252,16 @@ def benchmark_stack(folder: Path, integrations: int, number: int) -> None:
         print(f"    {name:20s}  {share:.2f}")
 
 
-WHAT = ["accuracy", "extract", "findings", "lightcurves", "notebook", "optimal", "viewer"]
+WHAT = [
+    "accuracy",
+    "archive",
+    "extract",
+    "findings",
+    "lightcurves",
+    "notebook",
+    "optimal",
+    "viewer",
+]
 
 
 def main() -> int:
@@ -261,6 +270,8 @@ def main() -> int:
     parser.add_argument("what", nargs="?", choices=WHAT, default="extract")
     parser.add_argument("--integrations", type=int, default=400)
     parser.add_argument("--repeat", type=int, default=20)
+    parser.add_argument("--only", metavar="KIND", help="kind of scene of the findings")
+    parser.add_argument("--files", type=int, default=2000)
     parser.add_argument(
         "--quick", action="store_true", help="accuracy: a few PSFs and scenes, in some minutes"
     )
@@ -286,6 +297,11 @@ def main() -> int:
                 benchmark_accuracy(options.repeat)
             benchmark_laws(folder, options.repeat, options.quick)
             return 0
+        if options.what == "archive":
+            from benchmarks.archive import benchmark_archive
+
+            benchmark_archive(folder, options.files)
+            return 0
         if options.what == "lightcurves":
             from benchmarks.light_curves import benchmark_light_curves
 
@@ -294,7 +310,7 @@ def main() -> int:
         if options.what == "findings":
             from benchmarks.findings import benchmark_findings
 
-            benchmark_findings(options.repeat)
+            benchmark_findings(folder, options.repeat, options.only)
             return 0
         if options.what == "optimal":
             from benchmarks.optimal import benchmark_optimal
