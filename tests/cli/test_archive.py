@@ -186,7 +186,8 @@ def test_files_of_others_are_not_replaced() -> None:
 
 def test_a_plot_belongs_to_the_output() -> None:
     run("a_s2d.fits", *RECORDED)
-    run("a_s2d.fits", *RECORDED, "--plot")
+    result = run("a_s2d.fits", *RECORDED, "--plot")
+    assert result.exit_code == 0, result.stderr
     before = written()
     assert sorted(before) == ["a_x1d.fits", "a_x1d.png"]
     assert "1 of 1 outputs are up to date" in run("a_s2d.fits", *RECORDED, "--plot").stdout
