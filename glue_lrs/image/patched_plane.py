@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glue_lrs.image.lazy_plane import LazyPlane, Plane
 
-class PatchedPlane:
+
+class PatchedPlane(LazyPlane):
     """Plane of a stack in which some values are replaced, without a copy of the plane in memory.
 
     An index gives a new array with the replaced values, in native byte order.
 
     Parameters
     ----------
-    plane : ndarray
+    plane : ndarray or LazyPlane
         Plane of shape (integration, row, column), which may be memory-mapped. It is not modified.
     places : ndarray of int
         Integration, row and column of each replaced value, shape (3, value), with ascending
@@ -24,16 +26,16 @@ class PatchedPlane:
         Values at these places, shape (value,), or one value for all of them.
     """
 
-    def __init__(self, plane: NDArray[Any], places: NDArray[np.intp], values: Any) -> None:
+    def __init__(self, plane: Plane, places: NDArray[np.intp], values: Any) -> None:
         #: Plane without the replaced values.
         self.base = plane
         self._places = places
         self._values = np.broadcast_to(np.asarray(values, self.dtype), places[0].shape)
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the values, in native byte order."""
-        return self.base.dtype.newbyteorder("=")
+    def parts(self) -> tuple[Plane, ...]:
+        """The plane without the replaced values."""
+        return (self.base,)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -41,54 +43,17 @@ class PatchedPlane:
         return self.base.shape
 
     @property
-    def ndim(self) -> int:
-        """Number of axes, which is 3."""
-        return len(self.shape)
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values, in native byte order."""
+        return self.base.dtype.newbyteorder("=")
 
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return int(np.prod(self.shape))
-
-    def __len__(self) -> int:
-        return len(self.base)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[:], dtype=dtype)
-
-    def __getitem__(self, index: Any) -> NDArray[Any]:
-        parts = list(index) if isinstance(index, tuple) else [index]
-        if any(part is None or getattr(part, "dtype", None) == np.bool_ for part in parts):
-            return np.asarray(self)[index]
-        omitted = [slice(None)] * (self.ndim + any(part is ... for part in parts) - len(parts))
-        at = next((i for i, part in enumerate(parts) if part is ...), len(parts))
-        parts[at : at + 1] = omitted
-        # Only the integrations and rows in question are read, the columns are selected at the end.
-        times, rows = _span(parts[0], self.shape[0]), _span(parts[1], self.shape[1])
+    def _read(self, times: slice, rows: slice) -> NDArray[Any]:
         read = np.array(self.base[times, rows], dtype=self.dtype)
         first, last = np.searchsorted(self._places[0], (times.start, times.stop))
-        places = self._places[:, first:last]
-        inside = (places[1] >= rows.start) & (places[1] < rows.stop)
-        time, row, column = places[:, inside]
-        read[time - times.start, row - rows.start, column] = self._values[first:last][inside]
-        return np.asarray(read[_within(parts[0]), _within(parts[1]), parts[2]])
-
-
-def _span(part: Any, number: int) -> slice:
-    """Return the contiguous range of an axis that contains what an index selects."""
-    if isinstance(part, slice):
-        start, stop, step = part.indices(number)
-        return slice(start, max(start, stop)) if step > 0 else slice(0, number)
-    if isinstance(part, int | np.integer):
-        at = range(number)[int(part)]
-        return slice(at, at + 1)
-    return slice(0, number)
-
-
-def _within(part: Any) -> Any:
-    """Return an index of the same values relative to the start of their range (see `_span`)."""
-    if isinstance(part, slice) and (part.step or 1) > 0:
-        return slice(None, None, part.step)
-    if isinstance(part, int | np.integer):
-        return 0
-    return part
+        time, row, column = self._places[:, first:last]
+        time, row = time - times.start, row - rows.start
+        inside = (row >= 0) & (row < rows.stop - rows.start)
+        inside &= (time % times.step == 0) & (row % rows.step == 0)
+        at = time[inside] // times.step, row[inside] // rows.step, column[inside]
+        read[at] = self._values[first:last][inside]
+        return read

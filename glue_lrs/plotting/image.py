@@ -161,7 +161,10 @@ def draw_plane(
     picture = ax.imshow(plane[part], **options, **geometry)
     if bad[part].any():
         marks = np.where(bad[part], 1.0, np.nan)
-        ax.imshow(marks, cmap=ListedColormap([style.BAD_PIXEL]), vmin=0, vmax=1, **geometry)
+        marked = ax.imshow(
+            marks, cmap=ListedColormap([style.BAD_PIXEL]), vmin=0, vmax=1, **geometry
+        )
+        marked.mouseover = False  # the value at the pointer is that of the image
         ax.fill([], [], color=style.BAD_PIXEL, label="bad pixel")  # makes an entry in the legend
     ax.set_xlabel("column (cross-dispersion) [pixel]")
     _add_wavelength_axis(ax, image)

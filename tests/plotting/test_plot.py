@@ -136,6 +136,8 @@ def test_bad_pixels_are_marked(make_image: Maker) -> None:
     ax = plot_image(replace(image, data=data, dq=dq))
     marked = np.argwhere(ax.images[1].get_array().filled(0) == 1)
     assert marked.tolist() == [[4, 5], [6, 7]]
+    # the value that interactive figures show at the pointer is that of the image
+    assert [picture.mouseover for picture in ax.images] == [True, False]
     assert len(plot_image(image, ax=new()).images) == 1
     assert data[6, 7] == image.data[6, 7]  # the image is not changed
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
+from glue.core import Data
 from glue_jupyter import JupyterApplication
 from IPython import get_ipython
 from IPython.display import display
 
-from glue_lrs.errors import LRSError
+from glue_lrs.apertures.aperture import Aperture
+from glue_lrs.apertures.background import Background
+from glue_lrs.errors import LRSError, quoted
+from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.viewers.jupyter.image import LRSImageView
 from glue_lrs.viewers.jupyter.panel import Panel
 from glue_lrs.viewers.jupyter.profile import SlitProfileView
@@ -20,16 +25,11 @@ from glue_lrs.viewers.live.open import open_extraction
 from glue_lrs.viewers.live.regions import operator_with
 
 if TYPE_CHECKING:
-    from os import PathLike
-
-    from glue.core import Data
     from specutils import Spectrum
 
-    from glue_lrs.apertures.aperture import Aperture
-    from glue_lrs.apertures.background import Background
-    from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
+    from glue_lrs.spectra.findings import Finding
 
 #: Heights of the figures in pixels.
 _IMAGE, _SPECTRUM, _PROFILE = 560, 310, 210
@@ -70,6 +70,8 @@ class ExtractionApp:
     def __init__(
         self, source: SlitImage | Data | str | PathLike[str], glue: JupyterApplication | None = None
     ) -> None:
+        if glue is not None:
+            _check_type("glue", glue, JupyterApplication)
         self.glue = JupyterApplication() if glue is None else glue
         self._owns_glue = glue is None
         try:
@@ -127,13 +129,16 @@ class ExtractionApp:
 
     def show(self) -> None:
         """Display the application in the output of the cell."""
+        self._check_open()
         self._shown = _cell_run()
         display(self.widget)
 
     def _ipython_display_(self) -> None:
         """Display the application as the result of a cell, unless that cell has displayed it."""
         run = _cell_run()
-        if run is None or run != self._shown:
+        if self.closed:
+            print(self)
+        elif run is None or run != self._shown:
             self.show()
 
     # --- the extraction --------------------------------------------------------------------------
@@ -149,6 +154,13 @@ class ExtractionApp:
         return self.live.extraction
 
     @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Findings of all checks of the spectrum; see `Extract1D.check`."""
+        if not self.closed and not self.live.closed:
+            self.panel.check_now()
+        return tuple(self.live.findings)
+
+    @property
     def extract(self) -> Extract1D:
         """Operator that makes the spectrum. Setting it moves the drawing, as for `aperture`."""
         return self.live.extract
@@ -156,6 +168,7 @@ class ExtractionApp:
     @extract.setter
     def extract(self, operator: Extract1D) -> None:
         self._check_open()
+        _check_type("extract", operator, Extract1D)
         self.live.editing.set_or_raise(operator, "change the extraction")
 
     @property
@@ -175,6 +188,7 @@ class ExtractionApp:
     @aperture.setter
     def aperture(self, aperture: Aperture) -> None:
         self._check_open()
+        _check_type("aperture", aperture, Aperture)
         operator = replace(self._as_drawn, aperture=aperture)
         self.live.editing.set_or_raise(operator, "change the aperture")
 
@@ -186,6 +200,7 @@ class ExtractionApp:
     @background.setter
     def background(self, background: Background | None) -> None:
         self._check_open()
+        _check_type("background", background, Background, type(None))
         operator = replace(self._as_drawn, background=background)
         self.live.editing.set_or_raise(operator, "change the background")
 
@@ -218,7 +233,20 @@ class ExtractionApp:
     def compare(self, source: str | PathLike[str] | Data | None) -> None:
         """Overlay the spectrum of an x1d or x1dints file; see `LiveExtraction.load_comparison`."""
         self._check_open()
+        _check_type("comparison", source, str, PathLike, Data, type(None))
         self.live.load_comparison(source)
+
+    def load_apcorr(self, path: str | PathLike[str] | None) -> None:
+        """Set the aperture correction from an APCORR reference, or none.
+
+        Raises
+        ------
+        LRSError
+            If the file cannot be used, or not for this image. Then nothing changes.
+        """
+        self._check_open()
+        _check_type("apcorr", path, str, PathLike, type(None))
+        self.live.load_apcorr(path)
 
     def _check_open(self) -> None:
         """Raise `LRSError` if the application or the extraction has ended."""
@@ -325,3 +353,11 @@ def _cell_run() -> object:
     """Return what identifies this run of a cell, or None outside of IPython."""
     shell = get_ipython()
     return None if shell is None else shell.execution_count
+
+
+def _check_type(name: str, value: object, *types: type) -> None:
+    """Raise `LRSError` if a value is of none of the types."""
+    if not isinstance(value, types):
+        expected = " or ".join("None" if one is type(None) else one.__name__ for one in types)
+        found = "None" if value is None else quoted(value)
+        raise LRSError(f"{name} is {found}, expected {expected}")

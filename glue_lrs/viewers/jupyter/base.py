@@ -8,6 +8,7 @@ from echo import SelectionCallbackProperty
 from glue_jupyter.utils import get_ioloop
 from ipywidgets import Widget
 
+from glue_lrs.errors import LRSError
 from glue_lrs.viewers.jupyter.widgets import close_widgets, widget_tree, widgets_of
 from glue_lrs.viewers.live.viewer import ExtractionViewer
 
@@ -30,8 +31,6 @@ class NotebookViewer(ExtractionViewer):
 
     toolbar: Any
 
-    #: Last error message.
-    error = ""
     #: Whether `close` was called.
     closed = False
     _timer: TimerHandle | None = None
@@ -42,9 +41,13 @@ class NotebookViewer(ExtractionViewer):
         self.figure.layout.min_width = "200px"
 
     def show_error(self, text: str) -> None:
-        """Print an error message in the output of the cell."""
-        self.error = text
-        print(text)
+        """Raise an `LRSError`, of which the cell shows one line.
+
+        A viewer that is being made is closed: no one has it.
+        """
+        if self not in self.session.application.viewers:
+            self.close()
+        raise LRSError(text)
 
     def update_glue_scales(self, *_: object) -> None:
         """Make the limits in the browser those of the state, when they have settled.
@@ -63,8 +66,11 @@ class NotebookViewer(ExtractionViewer):
         limits = {"x_min": x.min, "x_max": x.max, "y_min": y.min, "y_max": y.max}
         self.state.update_from_dict({**self.state.as_dict(), **limits})
 
-    def close(self) -> None:
-        """Disconnect the viewer from the extraction and from glue, and close its widgets."""
+    def close(self, warn: bool = True) -> None:
+        """Disconnect the viewer from the extraction and from glue, and close its widgets.
+
+        glue passes `warn` for the desktop application, which asks; a notebook does not.
+        """
         if self.closed:
             return
         self.closed = True

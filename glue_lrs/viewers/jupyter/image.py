@@ -130,10 +130,10 @@ class LRSImageView(ShowsResidual, NotebookViewer, ShowsOneImage, BqplotImageView
         self.editor = None
         remove_marks(self, self.row_mark, self.range_mark)
 
-    def close(self) -> None:
+    def close(self, warn: bool = True) -> None:
         """Disconnect the viewer; glue-jupyter would keep it in memory through its images."""
         subsets = [getattr(artist, "image_artist", None) for artist in self.layers]
-        super().close()
+        super().close(warn)
         for image in (self._composite_image, *subsets):
             if image is not None:
                 image.viewer = None

@@ -83,6 +83,7 @@ class Panel(Follower):
         self.live = live
         self._filling = False
         self._unchecked: Extraction | None = None
+        self._checked: Extraction | None = None
         self._timer: TimerHandle | None = None
         self.buttons: dict[str, widgets.Button] = {}
         self.status, self.message, self.results = (_line() for _ in range(3))
@@ -355,8 +356,16 @@ class Panel(Follower):
         """Make all checks, unless the user is dragging a region."""
         self._timer = None
         if not self.live.closed and self.live.operator is self.live.extract:
+            self._checked = self.live.extraction
             self.live.check()
             self.refresh()
+
+    def check_now(self) -> None:
+        """Make all checks now, unless they were made for the spectrum that is shown."""
+        if self.live.extraction is not self._checked:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._check()
 
     def _fill(self) -> None:
         """Show the settings in the widgets."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from glue_lrs.errors import LRSError
+from glue_lrs.viewers.live.commands import SetOperator
 
 if TYPE_CHECKING:
     from glue.core.command import Command
@@ -21,6 +22,8 @@ class Edit(NamedTuple):
 def edits(session: Session) -> tuple[Edit, ...]:
     """Return the edits on glue's command stack, first the oldest, last those that are undone.
 
+    The label begins with the name of the image, or of the setup, if several were edited.
+
     These are all changes in the session that can be undone: of every extraction, and of subsets.
 
     Parameters
@@ -29,11 +32,19 @@ def edits(session: Session) -> tuple[Edit, ...]:
         Session of glue.
     """
     done, undone = _commands(session)
-    uuids = {getattr(one, "uuid", None) for one in (*done, *undone)} - {None}
-    names = {data.uuid: data.label for data in session.data_collection if len(uuids) > 1}
-    return tuple(
-        Edit(_label(one, names), number < len(done)) for number, one in enumerate((*done, *undone))
-    )
+    every = [*done, *undone]
+    edited = {(one.uuid, one.setup) for one in every if isinstance(one, SetOperator)}
+    images = len({uuid for uuid, _ in edited}) > 1
+    setups = len({setup for _, setup in edited}) > 1
+    names = {data.uuid: data.label for data in session.data_collection}
+
+    def label(command: Command) -> str:
+        if not isinstance(command, SetOperator):
+            return str(command.label)
+        where = [names.get(command.uuid, "")] * images + [command.setup] * setups
+        return ": ".join(filter(None, [" ".join(where), command.label]))
+
+    return tuple(Edit(label(one), number < len(done)) for number, one in enumerate(every))
 
 
 def go_to(session: Session, number: int) -> None:
@@ -64,9 +75,3 @@ def _commands(session: Session) -> tuple[list[Command], list[Command]]:
     """Return the commands that are in effect, and the undone ones in the order of redoing."""
     stack = session.command_stack  # glue has no public list of its commands
     return [*stack._command_stack], [*reversed(stack._undo_stack)]
-
-
-def _label(command: Command, names: dict[str, str]) -> str:
-    """Return the label of a command, after the name of its image if this is in `names`."""
-    name = names.get(getattr(command, "uuid", ""))
-    return f"{name}: {command.label}" if name else str(command.label)

@@ -37,3 +37,16 @@ def test_edits_of_several_images_are_named(live: LiveExtraction) -> None:
     assert other.set([other.regions[0].moved(2.0)], "move")
     expected = [f"{one.data.label}: move" for one in (live, other)]
     assert [one.label for one in edits(live.session)] == expected
+
+
+def test_edits_of_several_setups_are_named(live: LiveExtraction) -> None:
+    assert live.set([live.regions[0].moved(1.0)], "move")
+    first = live.active
+    second = live.arrangement.add()
+    assert live.active == second
+    assert live.set([live.regions[0].moved(2.0)], "move")
+    assert [one.label for one in edits(live.session)][-2:] == [f"{first}: move", f"{second}: move"]
+    moved = live.extract
+    go_to(live.session, 0)
+    go_to(live.session, len(edits(live.session)))
+    assert (live.active, live.extract) == (second, moved)
