@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from matplotlib.backend_bases import MouseEvent
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
+    from glue_lrs.viewers.live.setups import Setup
 
 _COMPARISON: dict[str, Any] = {"color": VERMILION, "lw": 1.2, "ls": (0, (4, 1.5))}
 
@@ -124,6 +125,7 @@ class SpectrumPlot(LiveView):
         self.line = put(Line2D([], [], color=BLUE, lw=1.3))
         self.comparison_line = put(Line2D([], [], **_COMPARISON))
         self.others = OtherSpectra(self.layer)
+        self._other_setups: tuple[Setup, ...] = ()
         self.isolated = put(Line2D([], [], color=BLUE, ls="", marker="o", ms=3))
         self.masked = put(Line2D([], [], **_MASKED_ROW), transform=across)
         self.flagged = put(Line2D([], [], **_FLAGGED_ROW), transform=across)
@@ -151,7 +153,8 @@ class SpectrumPlot(LiveView):
         for one in self._all_axes:
             one.grid(visible=True, alpha=0.25)
         self._set_x_limits()
-        self.follow(self._extraction_changed, "extraction", "setups")
+        self.follow(self._extraction_changed, "extraction")
+        self.follow(self._setups_changed, "setups")
         self.follow(self._comparison_changed, "comparison", "comparison_label")
         self.follow(self._marks_changed, "cursor_row", "wavelength_ranges")
         with drawn_once():
@@ -222,6 +225,13 @@ class SpectrumPlot(LiveView):
             self.overlay.redraw()
         else:
             self.overlay.update()
+
+    def _setups_changed(self, *_: object) -> None:
+        """Draw again if another setup than the edited one has changed."""
+        others = self.live.arrangement.others
+        if others != self._other_setups:
+            self._other_setups = others
+            self._extraction_changed()
 
     def _refresh(self) -> None:
         self._extraction_changed()
