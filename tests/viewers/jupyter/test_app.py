@@ -184,19 +184,19 @@ def test_the_aperture_correction_is_set_like_a_key(app: ExtractionApp, tmp_path:
     file = tmp_path / "apcorr.fits"
     write_apcorr(Scene().aperture_correction(size=np.arange(1, 31)), file)
     before = np.array(app.extraction.columns["FLUX"])
-    app.set(apcorr=file, xstart=9)
+    app.set(apcorr=file, extract_width=6)
     correction = app.extract.aperture_correction
     assert correction.filename == str(file)
     assert dict(app.extract.references)["apcorr"] == str(file)
     corrected = np.array(app.extraction.columns["FLUX"])
     app.set(apcorr=None)
     ratio = corrected / app.extraction.columns["FLUX"]
-    np.testing.assert_allclose(ratio, correction(app.extraction.wavelength, 7.8), rtol=1e-6)
+    np.testing.assert_allclose(ratio, correction(app.extraction.wavelength, 6.0), rtol=1e-6)
     app.live.session.command_stack.undo()
     app.live.session.command_stack.undo()
     np.testing.assert_array_equal(app.extraction.columns["FLUX"], before)
     with pytest.raises(LRSError, match=r"missing\.fits"):
-        app.set(apcorr=tmp_path / "missing.fits", xstart=10)
+        app.set(apcorr=tmp_path / "missing.fits", extract_width=5)
     assert app.extract.aperture_correction is None
 
 
