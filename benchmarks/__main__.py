@@ -272,9 +272,7 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=20)
     parser.add_argument("--only", metavar="KIND", help="kind of scene of the findings")
     parser.add_argument("--files", type=int, default=2000)
-    parser.add_argument(
-        "--quick", action="store_true", help="accuracy: a few PSFs and scenes, in some minutes"
-    )
+    parser.add_argument("--quick", action="store_true", help="accuracy: a few PSFs and scenes")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as name:
@@ -291,11 +289,8 @@ def main() -> int:
             return 0
         if options.what == "accuracy":
             from benchmarks.accuracy import benchmark_accuracy
-            from benchmarks.psf_laws import benchmark_laws
 
-            if not options.quick:
-                benchmark_accuracy(options.repeat)
-            benchmark_laws(folder, options.repeat, options.quick)
+            benchmark_accuracy(folder, options.repeat, options.quick)
             return 0
         if options.what == "archive":
             from benchmarks.archive import benchmark_archive

@@ -7,8 +7,10 @@ Fluxes, errors and positions are compared with the best linear estimate
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from benchmarks.psf_laws import benchmark_laws
 from glue_lrs.extraction.optimal import OptimalExtractor
 from glue_lrs.simulation.bounds import TrueProfile
 from glue_lrs.simulation.optics import PIXEL_SCALE, PSF
@@ -59,8 +61,17 @@ def case(
     return found
 
 
-def benchmark_accuracy(number: int) -> None:
-    """Print a table of all cases, each with this number of scenes."""
+def benchmark_accuracy(folder: Path, number: int, quick: bool) -> None:
+    """Print tables of all cases and PSF laws, each with this number of scenes.
+
+    If `quick` is True, only a subset of the PSF laws is run.
+    """
+    if not quick:
+        _benchmark_cases(number)
+    benchmark_laws(folder, number, quick)
+
+
+def _benchmark_cases(number: int) -> None:
     print(
         "  what                               profile   S/N scenes    bias in %      pulls    S/N "
         "position  common\n"
