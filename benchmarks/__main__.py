@@ -1,7 +1,7 @@
 """Run the benchmarks and print ratios.
 
     python -m benchmarks [accuracy|archive|extract|findings|lightcurves|notebook|optimal|viewer]
-                         [--integrations 400] [--repeat 20] [--files 2000]
+                         [--integrations 400] [--repeat 20] [--files 2000] [--quick]
 
 Both sides are warm and have their input open; jwst gets a fresh copy of its model for each run, as
 it changes it, and the copying is not timed. Images and operators change from one repetition to the
@@ -272,6 +272,9 @@ def main() -> int:
     parser.add_argument("--repeat", type=int, default=20)
     parser.add_argument("--only", metavar="KIND", help="kind of scene of the findings")
     parser.add_argument("--files", type=int, default=2000)
+    parser.add_argument(
+        "--quick", action="store_true", help="accuracy: a few PSFs and scenes, in some minutes"
+    )
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as name:
@@ -288,8 +291,11 @@ def main() -> int:
             return 0
         if options.what == "accuracy":
             from benchmarks.accuracy import benchmark_accuracy
+            from benchmarks.psf_laws import benchmark_laws
 
-            benchmark_accuracy(options.repeat)
+            if not options.quick:
+                benchmark_accuracy(options.repeat)
+            benchmark_laws(folder, options.repeat, options.quick)
             return 0
         if options.what == "archive":
             from benchmarks.archive import benchmark_archive

@@ -31,7 +31,7 @@ REPETITIONS = 3
 def benchmark_archive(folder: Path, number: int) -> None:
     """Print the time of each way for `number` files, and the ratios that matter."""
     files = archive(folder, number)
-    options: dict[str, Any] = {"dashboard_address": None, "silence_logs": logging.ERROR}
+    options: dict[str, Any] = {"dashboard_address": ":0", "silence_logs": logging.ERROR}
     with (
         LocalCluster(n_workers=1, threads_per_worker=1, **options) as one,
         LocalCluster(n_workers=2, threads_per_worker=1, **options) as two,

@@ -372,6 +372,10 @@ class NoSourceWarning(LRSWarning):
     """Warning that the image has no source."""
 
 
+class NeighbourWarning(LRSWarning):
+    """Warning that the aperture contains light of another source."""
+
+
 class TraceWarning(LRSWarning):
     """Warning that the measured trace has a different shape from the trace of the WCS."""
 

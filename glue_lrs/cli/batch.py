@@ -263,9 +263,9 @@ def run(
     """
     from tqdm import tqdm
 
-    planned = [
-        replace(job, repeatable=bool(resources.manifest or resources.scheduler)) for job in jobs
-    ]
+    planned = list(jobs)
+    if resources.manifest is not None or resources.scheduler is not None:
+        planned = list(map(_repeatable, jobs))
     outcomes: dict[int, Outcome] = {}
     # With None, tqdm shows a progress bar only if stderr is a terminal.
     hide = True if len(planned) == 1 else None
@@ -344,7 +344,7 @@ def _outcomes(
     else:
         from glue_lrs.cli.processes import in_processes
 
-        found = in_processes(work, jobs, resources.processes)
+        found = in_processes(work, jobs, resources.processes, _repeatable)
     with contextlib.closing(found):
         for index, outcome in found:
             path = jobs[index].label
@@ -352,6 +352,10 @@ def _outcomes(
                 yield index, console.Outcome(path, error=outcome)
             else:
                 yield index, replace(outcome, path=path)
+
+
+def _repeatable(job: AnyJob) -> AnyJob:
+    return replace(job, repeatable=True)
 
 
 def _in_this_process(

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -21,6 +21,9 @@ from glue_lrs.cli import console
 #: Time in seconds in which a process whose parent has ended may remove its temporary file.
 _GRACE = 10.0
 
+#: Number of times that a call must be killed, while it is alone, to fail.
+_ATTEMPTS = 2
+
 _KILLED = "its process was killed, perhaps for lack of memory; try fewer --jobs"
 
 Argument = TypeVar("Argument")
@@ -28,12 +31,15 @@ Result = TypeVar("Result")
 
 
 def in_processes(
-    function: Callable[[Argument], Result], arguments: Sequence[Argument], number: int
+    function: Callable[[Argument], Result],
+    arguments: Sequence[Argument],
+    number: int,
+    repeated: Callable[[Argument], Argument] = lambda argument: argument,
 ) -> Generator[tuple[int, Result | str]]:
     """Call a function on each argument in new processes.
 
     If a process is killed, the calls that may have been in it are repeated, one at a time, so that
-    only the call that kills its process fails.
+    only a call that kills its process twice fails.
 
     Parameters
     ----------
@@ -43,6 +49,8 @@ def in_processes(
         Arguments, which can be pickled.
     number : int
         Number of processes.
+    repeated : callable, optional
+        Function that returns the argument for a call that is repeated.
 
     Yields
     ------
@@ -50,7 +58,8 @@ def in_processes(
         Index of an argument, and the result, or a text if the process of the call was killed. The
         order is that in which the calls end.
     """
-    waiting, suspected = deque(range(len(arguments))), deque[int]()
+    given, killed = list(arguments), Counter[int]()
+    waiting, suspected = deque(range(len(given))), deque[int]()
     while waiting or suspected:
         alone = bool(suspected)
         source, width = (suspected, 1) if alone else (waiting, min(number, len(waiting)))
@@ -62,7 +71,7 @@ def in_processes(
                 while source and len(pending) < (1 if alone else 2 * width) and not lost:
                     try:
                         with _without_interrupts():  # new processes inherit the blocked SIGINT
-                            future = executor.submit(_Worker.call, function, arguments[source[0]])
+                            future = executor.submit(_Worker.call, function, given[source[0]])
                     except BrokenProcessPool:
                         lost.append(source.popleft())
                     else:
@@ -80,10 +89,13 @@ def in_processes(
                     lost.append(index)
                 else:
                     yield index, future.result()
-        if alone:
-            yield from ((index, _KILLED) for index in lost)
-        else:
-            suspected.extend(sorted(lost))
+        for index in sorted(lost):
+            killed[index] += alone
+            if killed[index] == _ATTEMPTS:
+                yield index, _KILLED
+                continue
+            suspected.append(index)
+            given[index] = repeated(given[index])
 
 
 @contextlib.contextmanager

@@ -142,7 +142,7 @@ def _levels(image: SlitImage, plan: BoxPlan, starts: NDArray[np.intp]) -> tuple[
     usable[max(inside[0] - 1, 0) : inside[-1] + 2] = False  # with a margin of one column
     columns = usable.nonzero()[0]
     mean = total[:, columns] / np.maximum(count[:, columns], 1)
-    return _robust_level(mean, columns - centre)
+    return _robust_level(mean, np.asarray(columns - centre, dtype=float))
 
 
 def _robust_level(mean: Array, distance: Array) -> tuple[Array, Array]:

@@ -67,6 +67,7 @@ def position_findings(case: Case) -> Iterator[Finding]:
             f"which was found at column {measured.target.column:.2f}",
             {"column": source.column, "target": measured.target.column},
         )
+    yield from _neighbours(case)
     expected, offset = measured.expected, measured.offset
     limit = max(_OFFSET, SIGNIFICANT * measured.column_error)
     if expected is not None and offset is not None and abs(offset) > limit:
@@ -76,6 +77,34 @@ def position_findings(case: Case) -> Iterator[Finding]:
             "header puts it",
             {"offset": offset, "error": measured.column_error},
         )
+
+
+def _neighbours(case: Case) -> Iterator[Finding]:
+    """Yield a finding for each other source whose light in the aperture changes the flux.
+
+    The fit takes the shoulder of an asymmetric profile for a source that is closer than a FWHM.
+    """
+    if not case.inside(case.source):
+        return
+    own = float(case.enclosed.sum()) * case.source.flux_ratio
+    wave = case.measurement.wavelength[case.rows]
+    fwhm = float(case.measurement.width(wave)[0].mean()) / case.measurement.pixel_scale
+    for other in case.measurement.sources:
+        if other is case.source or other.negative or other.snr < SIGNIFICANT:
+            continue
+        light = float((case.weights * case.profile(other))[case.rows].sum()) * other.flux_ratio
+        share = light / max(own, 1e-300)
+        near = abs(other.column - case.source.column) < fwhm
+        if share > max(NEGLIGIBLE, SIGNIFICANT * share / other.snr):
+            blend = ", or the profile has a shoulder there" if near else ""
+            yield Finding(
+                "blend" if near else "neighbour",
+                f"the aperture contains light of another source at column {other.column:.2f}, "
+                f"about {share:.0%} of the flux of the source at column {case.source.column:.2f}"
+                f"{blend}",
+                {"column": other.column, "share": share},
+                Hint.to("{} separates the sources", extraction_type="optimal"),
+            )
 
 
 def _by_profile(case: Case) -> bool:

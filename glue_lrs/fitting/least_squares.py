@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.linalg import cho_factor
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.optimize import nnls
 
 from glue_lrs._utils.typing import Array, Mask
 from glue_lrs.apertures.background_fit import MAX_CONDITION
@@ -378,6 +379,44 @@ def cholesky(matrix: Array) -> tuple[Array, bool]:
         return cho_factor(matrix)
     except (np.linalg.LinAlgError, ValueError):
         raise no_profile() from None
+
+
+def solve_limited(matrix: Array, vector: Array, least: Array) -> Array:
+    """Solve normal equations for parameters some of which have a lower limit.
+
+    The parameters without a limit are eliminated. The others follow from a non-negative least
+    squares fit (Lawson & Hanson 1974).
+
+    Parameters
+    ----------
+    matrix, vector : ndarray
+        Normal matrix (n, n), positive definite, and right-hand side (n,).
+    least : ndarray
+        Smallest value of each parameter, -inf if there is none, shape (n,).
+
+    Returns
+    -------
+    ndarray
+        Parameters within the limits for which chi-square is smallest, shape (n,).
+
+    Raises
+    ------
+    ProfileError
+        If the matrix is not positive definite, or not finite.
+    """
+    out = np.asarray(cho_solve(cholesky(matrix), vector), dtype=float)
+    if not (out < least).any():
+        return out
+    limited = np.isfinite(least)
+    rest = cholesky(matrix[np.ix_(~limited, ~limited)])
+    across = matrix[np.ix_(~limited, limited)]
+    follow = cho_solve(rest, across)
+    factor, _ = cholesky(matrix[np.ix_(limited, limited)] - across.T @ follow)
+    factor = np.triu(factor)
+    target = solve_triangular(factor, vector[limited] - follow.T @ vector[~limited], trans=1)
+    out[limited] = nnls(factor, target - factor @ least[limited])[0] + least[limited]
+    out[~limited] = cho_solve(rest, vector[~limited]) - follow @ out[limited]
+    return out
 
 
 def parameter_errors(covariance: Array) -> Array:

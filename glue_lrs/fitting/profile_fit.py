@@ -20,7 +20,7 @@ from scipy.linalg import cho_solve
 from scipy.ndimage import median_filter
 
 from glue_lrs._utils.statistics import running_mean
-from glue_lrs._utils.typing import Array, Mask
+from glue_lrs._utils.typing import Array
 from glue_lrs.errors import ProfileError
 from glue_lrs.fitting.cutout import PixelPlanes
 from glue_lrs.fitting.least_squares import (
@@ -31,10 +31,26 @@ from glue_lrs.fitting.least_squares import (
     fit_rows,
     no_profile,
     residuals,
+    solve_limited,
 )
 from glue_lrs.fitting.noise_model import model_change, nod_variance
 from glue_lrs.fitting.options import FitOptions
 from glue_lrs.fitting.outliers import differs_from_neighbours, reject_spikes
+from glue_lrs.fitting.profile_parameters import (
+    CORE_MODES,
+    CORE_TERMS,
+    POSITIONS,
+    TRACE,
+    WIDTH,
+    WIDTH_TERMS,
+    WING_MODE_TERMS,
+    WING_MODES,
+    WING_TERMS,
+    WINGS,
+    ProfileParameters,
+    expected_wings,
+    fitted_terms,
+)
 from glue_lrs.fitting.source_fit import SourceFit
 from glue_lrs.fitting.trace_parameters import (
     TRACE_PRIOR,
@@ -45,15 +61,14 @@ from glue_lrs.fitting.trace_parameters import (
 )
 from glue_lrs.profiles.base import Light
 from glue_lrs.profiles.empirical import EmpiricalLight, EmpiricalProfile
-from glue_lrs.profiles.shape_modes import WING_FRACTION, shape_modes
-
-#: Number of Legendre terms in the logarithm of the wavelength for the width, the wings, the modes
-#: of the core and those of the wings.
-_WIDTH_TERMS, _WING_TERMS, _CORE_TERMS, _WING_MODE_TERMS = 8, 4, 8, 3
+from glue_lrs.profiles.shape_modes import shape_modes
 
 #: Standard deviation of the prior on the logarithm of the width. It is divided by the number of
 #: each term, as is that on the coefficients of the modes, so that smooth functions are preferred.
 _WIDTH_PRIOR = 0.15
+
+#: Standard deviation of the prior on the coefficients of each wing, as a multiple of its mean.
+_WING_PRIOR = 3.0
 
 #: Standard deviation in columns of the prior on the coefficients of the trace polynomial for a
 #: single source; see `TRACE_PRIOR` for several.
@@ -133,52 +148,6 @@ def fit_profile(
     return fit.result()
 
 
-@dataclass(frozen=True)
-class _Parameters:
-    """Parameters that are common to all rows, and their prior.
-
-    Parameters
-    ----------
-    values, mean, deviation : ndarray
-        Values, and mean and standard deviation of their Gaussian prior, shape (n,): positions with
-        distances of nods (`position_matrix`), trace polynomial, width, wings, core and wing modes.
-    sizes : tuple of int
-        Number of parameters of each of these six kinds.
-    """
-
-    values: Array
-    mean: Array
-    deviation: Array
-    sizes: tuple[int, ...]
-
-    def slice(self, kind: int) -> slice:
-        """Return the slice of `values` with the parameters of a kind, such as `_WIDTH`."""
-        first = sum(self.sizes[:kind])
-        return slice(first, first + self.sizes[kind])
-
-    @property
-    def modes(self) -> Array:
-        """Coefficients of the modes, for each term that `_fitted_terms` selects."""
-        return self.values[-(self.sizes[_CORE_MODES] + self.sizes[_WING_MODES]) :]
-
-    @property
-    def penalty(self) -> float:
-        """Sum of the squared differences from the prior mean in standard deviations."""
-        return float((((self.values - self.mean) / self.deviation) ** 2).sum())
-
-    def __getitem__(self, kind: int) -> Array:
-        return self.values[self.slice(kind)]
-
-
-_POSITIONS, _TRACE, _WIDTH, _WINGS, _CORE_MODES, _WING_MODES = range(6)
-
-
-def _fitted_terms() -> Mask:
-    """Return True for each fitted term of each deformation of the profile, shape (mode, term)."""
-    number = np.where(shape_modes().core, _CORE_TERMS, _WING_MODE_TERMS)
-    return np.arange(_CORE_TERMS) < number[:, np.newaxis]
-
-
 @dataclass(eq=False)
 class _Evaluation:
     """Model for a set of parameters, fitted to each row.
@@ -222,9 +191,9 @@ class _ProfileFit:
         self.count, self.positives = len(traces), positives
         self.start_profile = EmpiricalProfile(
             domain=pixels.domain,
-            width=(0.0,) * _WIDTH_TERMS,
-            wings=(WING_FRACTION if options.spline else 0.0,) + (0.0,) * (_WING_TERMS - 1),
-            coefficients=np.zeros((shape_modes().number, _CORE_TERMS)),
+            width=(0.0,) * WIDTH_TERMS,
+            wings=expected_wings() if options.spline else (),
+            coefficients=np.zeros((shape_modes().number, CORE_TERMS)),
             reach=max(min(options.reach, pixels.columns.size), 4),
         )
         self.matrix = position_matrix(self.count, self.positives)
@@ -240,19 +209,20 @@ class _ProfileFit:
             used, core = shape_modes().even | (not several), shape_modes().core
             modes = [
                 np.where(used[part][:, np.newaxis], 1.0 / np.arange(1, terms + 1), 1e-6).ravel()
-                for part, terms in ((core, _CORE_TERMS), (~core, _WING_MODE_TERMS))
+                for part, terms in ((core, CORE_TERMS), (~core, WING_MODE_TERMS))
             ]
-            parts += [np.array(profile.width), np.array(profile.wings), *map(np.zeros_like, modes)]
+            wings = np.array(profile.wings).ravel()
+            parts += [np.array(profile.width), wings, *map(np.zeros_like, modes)]
             deviations += [
                 _WIDTH_PRIOR / np.arange(1, len(profile.width) + 1),
-                WING_FRACTION / np.arange(1, len(profile.wings) + 1),
+                _WING_PRIOR * wings,
                 *modes,
             ]
         else:
             parts += [np.zeros(0)] * 4
             deviations += [np.zeros(0)] * 4
         values = np.concatenate(parts)
-        self.parameters = _Parameters(
+        self.parameters = ProfileParameters(
             values, values.copy(), np.concatenate(deviations), tuple(p.size for p in parts)
         )
         self.covariance = np.zeros((0, 0))
@@ -281,7 +251,7 @@ class _ProfileFit:
         self.background = background_basis(pixels.columns, self.order, rows)
         coordinate = np.linspace(-1.0, 1.0, self.all_traces.shape[1])[chosen]
         self.powers: Array = np.asarray(
-            legendre.legvander(coordinate, self.parameters.sizes[_TRACE])[:, 1:], dtype=float
+            legendre.legvander(coordinate, self.parameters.sizes[TRACE])[:, 1:], dtype=float
         )
         self.variance = pixels.variance
         self.light = (self.given or self.start_profile).at(self.wave)
@@ -291,22 +261,22 @@ class _ProfileFit:
 
     def fit_positions(self) -> None:
         """Fit the positions, and with a given profile also the trace polynomial."""
-        self._iterate([_POSITIONS], steps=3)
+        self._iterate([POSITIONS], steps=3)
         self.reject(_FIRST_CLIP)
         self._measure_signal()
         if self.given is not None:
             for _ in range(2):
-                self._iterate([_POSITIONS, self._trace_kind()])
+                self._iterate([POSITIONS, self._trace_kind()])
                 self.reject(_FIRST_CLIP)
             self._drop_insignificant_trace()
 
     def fit_width(self, with_wings: bool) -> None:
         """Fit positions, trace polynomial, width and wings."""
-        wings = [_WINGS] if with_wings else []
-        self._iterate([_POSITIONS, self._trace_kind(), _WIDTH, *wings], steps=5)
+        wings = [WINGS] if with_wings else []
+        self._iterate([POSITIONS, self._trace_kind(), WIDTH, *wings], steps=5)
         self.reject(_FIRST_CLIP)
         self._measure_signal()
-        self._iterate([_POSITIONS, self._trace_kind(), _WIDTH, *wings], frozen=True)
+        self._iterate([POSITIONS, self._trace_kind(), WIDTH, *wings], frozen=True)
         self._drop_insignificant_trace()
 
     def fit_modes(self) -> None:
@@ -315,9 +285,9 @@ class _ProfileFit:
         if step != self.row_step:
             self._choose_rows(step)
         blended = self.positives > 1
-        kinds = [_WINGS, _CORE_MODES, _WING_MODES]
+        kinds = [WINGS, CORE_MODES, WING_MODES]
         if blended:
-            kinds = [_POSITIONS, self._trace_kind(), _WIDTH, *kinds]
+            kinds = [POSITIONS, self._trace_kind(), WIDTH, *kinds]
         self.reject(_FIRST_CLIP)
         self._iterate(kinds, frozen=not blended, evidence=2)
         before = self.state.chi2
@@ -328,7 +298,7 @@ class _ProfileFit:
         clean = self.used.sum() > _CLEAN * self.number  # otherwise, outliers may be the cause
         if clean and chi2 > freedom + _MISFIT * np.sqrt(2.0 * freedom):
             if not blended:
-                kinds = [_POSITIONS, self._trace_kind(), _WIDTH, *kinds]
+                kinds = [POSITIONS, self._trace_kind(), WIDTH, *kinds]
             self._iterate(kinds, steps=3 * _STEPS, evidence=2)
             self.reject(_CLIP)
 
@@ -353,9 +323,9 @@ class _ProfileFit:
         """Return the fitted profile and traces."""
         traces, parameters = self.all_traces, self.parameters
         coordinate = np.linspace(-1.0, 1.0, traces.shape[1])
-        powers = legendre.legvander(coordinate, parameters.sizes[_TRACE])[:, 1:]
-        shift = (parameters[_POSITIONS] @ self.matrix)[:, np.newaxis]
-        traces = traces + shift + powers @ parameters[_TRACE]
+        powers = legendre.legvander(coordinate, parameters.sizes[TRACE])[:, 1:]
+        shift = (parameters[POSITIONS] @ self.matrix)[:, np.newaxis]
+        traces = traces + shift + powers @ parameters[TRACE]
         if not (np.isfinite(traces).any() and self.signal_to_noise > 0):
             raise ProfileError("the source has no light to fit a profile to")
         chi2, freedom = self._misfit()
@@ -377,16 +347,16 @@ class _ProfileFit:
     # --- trace and signal --------------------------------------------------------------------
 
     def _trace_kind(self) -> int:
-        """Return `_TRACE`, after fixing terms that the signal-to-noise ratio does not justify."""
+        """Return `TRACE`, after fixing terms that the signal-to-noise ratio does not justify."""
         if self.trace_order is None:
             order = count_passed(self.signal_to_noise, TRACE_SNR)
-            unused = self.parameters.slice(_TRACE)
+            unused = self.parameters.slice(TRACE)
             self.parameters.deviation[unused][order:] = 1e-9
-        return _TRACE
+        return TRACE
 
     def _drop_insignificant_trace(self) -> None:
         """Set the trace polynomial to 0 if it is not significant and was not asked for."""
-        part, parameters = self.parameters.slice(_TRACE), self.parameters
+        part, parameters = self.parameters.slice(TRACE), self.parameters
         free = np.flatnonzero(parameters.deviation[part] > 1e-6) + part.start
         if self.trace_order is not None or not free.size:
             return
@@ -404,26 +374,26 @@ class _ProfileFit:
 
     # --- model -------------------------------------------------------------------------------
 
-    def _light(self, parameters: _Parameters) -> Light:
+    def _light(self, parameters: ProfileParameters) -> Light:
         if self.given is not None:
             return self.light
         assert isinstance(self.light, EmpiricalLight)
         return self.light.changed(self._fitted(parameters))
 
-    def _fitted(self, parameters: _Parameters) -> EmpiricalProfile:
+    def _fitted(self, parameters: ProfileParameters) -> EmpiricalProfile:
         coefficients = np.zeros(self.start_profile.coefficients.shape)
-        coefficients[_fitted_terms()] = parameters.modes
+        coefficients[fitted_terms()] = parameters.modes
         return replace(
             self.start_profile,
-            width=tuple(parameters[_WIDTH]),
-            wings=tuple(parameters[_WINGS]),
+            width=tuple(parameters[WIDTH]),
+            wings=tuple(map(tuple, parameters[WINGS].reshape(-1, WING_TERMS))),
             coefficients=coefficients,
         )
 
-    def _evaluate(self, parameters: _Parameters) -> _Evaluation:
+    def _evaluate(self, parameters: ProfileParameters) -> _Evaluation:
         """Evaluate the model, and fit the fluxes and the background of each row."""
-        shift = (parameters[_POSITIONS] @ self.matrix)[:, np.newaxis]
-        traces = self.start + shift + self.powers @ parameters[_TRACE]
+        shift = (parameters[POSITIONS] @ self.matrix)[:, np.newaxis]
+        traces = self.start + shift + self.powers @ parameters[TRACE]
         light = self._light(parameters)
         offsets = list(self.pixels.offsets(traces))
         return self._fit_rows(light, offsets, [light(offset) for offset in offsets])
@@ -449,25 +419,25 @@ class _ProfileFit:
             return self._trace_derivatives(kinds, flux, pushed)
         assert isinstance(light, EmpiricalLight)
         parts = [light.derivatives(offset) for offset in state.offsets]
-        if _POSITIONS in kinds:
+        if POSITIONS in kinds:
             out += self._trace_derivatives(kinds, flux, [-part.d_offset() for part in parts])
-        terms = light.rows.terms(_CORE_TERMS)
+        terms = light.rows.terms(CORE_TERMS)
 
         def total(fields: Iterable[Array]) -> Array:
             return np.asarray(sum(f * field for f, field in zip(by_row, fields, strict=True)))
 
         by_row = flux.T[..., np.newaxis, np.newaxis]
-        if _WIDTH in kinds:
-            out.append((total(part.d_width() for part in parts), terms[:, :_WIDTH_TERMS]))
-        if _WINGS in kinds:
-            out.append((total(part.d_wings() for part in parts), terms[:, :_WING_TERMS]))
-        if _CORE_MODES in kinds:
+        if WIDTH in kinds:
+            out.append((total(part.d_width() for part in parts), terms[:, :WIDTH_TERMS]))
+        if WINGS in kinds:
+            out.append((total(part.d_wings() for part in parts), light.rows.wing_terms(WING_TERMS)))
+        if CORE_MODES in kinds:
             modes = parts[0].d_modes(flux[:, 0])
             for f, part in zip(flux.T[1:], parts[1:], strict=True):
                 modes += part.d_modes(f)
             n_core = int(shape_modes().core.sum())
-            out.append((modes[:, :n_core], terms[:, :_CORE_TERMS]))
-            out.append((modes[:, n_core:], terms[:, :_WING_MODE_TERMS]))
+            out.append((modes[:, :n_core], terms[:, :CORE_TERMS]))
+            out.append((modes[:, n_core:], terms[:, :WING_MODE_TERMS]))
         return out
 
     def _trace_derivatives(
@@ -479,7 +449,7 @@ class _ProfileFit:
         )
         ones: Array = np.ones((len(flux), 1))
         out = [(np.asarray(self.matrix @ pushed), ones)]
-        if _TRACE in kinds and self.powers.shape[1]:
+        if TRACE in kinds and self.powers.shape[1]:
             out.append((pushed.sum(axis=1, keepdims=True), self.powers))
         return out
 
@@ -514,6 +484,8 @@ class _ProfileFit:
             Number of steps, from the first, before each of which `_choose_prior` is called.
         """
         free = np.concatenate([np.r_[self.parameters.slice(kind)] for kind in kinds])
+        wings = self.parameters.slice(WINGS)
+        is_wing = (free >= wings.start) & (free < wings.stop)
         state, weight, damping = self.state, self.used / self.variance, 0.0
         for step in range(steps):
             if step == 0 or not frozen:
@@ -526,15 +498,17 @@ class _ProfileFit:
                 self._choose_prior(matrix, gradient, free)
             precision = parameters.deviation[free] ** -2.0
             gradient -= precision * (parameters.values - parameters.mean)[free]
-            factor = cholesky(matrix + np.diag(precision))
-            change = cho_solve(factor, gradient)
-            if float(change @ gradient) < _CONVERGED and step >= evidence:
+            total = matrix + np.diag(precision)
+            least = np.where(is_wing, -parameters.values[free], -np.inf)
+            change = solve_limited(total, gradient, least)
+            gain = float(change @ (2.0 * gradient - total @ change))
+            if gain < _CONVERGED and step >= evidence:
                 break
             before = state.chi2 + parameters.penalty
             for _ in range(_TRIALS):
                 if damping:
-                    damped = matrix + np.diag(precision + damping * np.diag(matrix))
-                    change = cho_solve(cholesky(damped), gradient)
+                    damped = total + np.diag(damping * np.diag(matrix))
+                    change = solve_limited(damped, gradient, least)
                 values = parameters.values.copy()
                 values[free] += self._limit(change, kinds) * change
                 trial = replace(parameters, values=values)
@@ -547,7 +521,7 @@ class _ProfileFit:
             else:
                 break
         self.state = state
-        self._store_errors(cho_solve(factor, np.eye(free.size)), kinds)
+        self._store_errors(cho_solve(cholesky(total), np.eye(free.size)), kinds)
 
     def _limit(self, change: Array, kinds: list[int]) -> float:
         """Return the factor, at most 1, that limits the change of positions and width in a step."""
@@ -555,7 +529,7 @@ class _ProfileFit:
         for kind in kinds:
             part = change[first : first + self.parameters.sizes[kind]]
             first += part.size
-            limit = {_POSITIONS: _MAX_SHIFT, _WIDTH: _MAX_WIDENING}.get(kind)
+            limit = {POSITIONS: _MAX_SHIFT, WIDTH: _MAX_WIDENING}.get(kind)
             if limit is not None:
                 largest = max(largest, float(np.abs(part).max()) / limit)
         return 1.0 / largest
@@ -568,7 +542,7 @@ class _ProfileFit:
         """
         parameters = self.parameters
         core = np.zeros(parameters.values.size, dtype=bool)
-        core[parameters.slice(_CORE_MODES)] = True
+        core[parameters.slice(CORE_MODES)] = True
         core &= parameters.deviation > 1e-5
         inside = core[free]
         for _ in range(2):
@@ -587,14 +561,14 @@ class _ProfileFit:
         for kind in kinds:
             part = slice(first, first + self.parameters.sizes[kind])
             first = part.stop
-            if kind == _POSITIONS:
+            if kind == POSITIONS:
                 variance = np.diag(covariance)[part][: self.positives]
                 self.position_error = np.sqrt(variance)
-            elif kind == _TRACE:
+            elif kind == TRACE:
                 self.trace_covariance = covariance[part, part]
-        if _CORE_MODES in kinds:
-            fitted = np.flatnonzero(_fitted_terms())
-            size = _fitted_terms().size
+        if CORE_MODES in kinds:
+            fitted = np.flatnonzero(fitted_terms())
+            size = fitted_terms().size
             self.covariance = np.zeros((size, size))
             modes = slice(-fitted.size, None)
             self.covariance[np.ix_(fitted, fitted)] = covariance[modes, modes]

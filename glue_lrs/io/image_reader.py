@@ -21,7 +21,7 @@ from glue_lrs.image.slit_image import SlitImage, load_wcs
 from glue_lrs.io.files import asdf_bytes, native, opened, parse_asdf, reading
 from glue_lrs.io.headers import BUNIT, header_integer, header_number, header_text
 from glue_lrs.io.identify import IMAGE_KINDS, SPECTRUM_KINDS, hdu_by_name, identify_kind
-from glue_lrs.io.plausibility import check_plane, check_wavelength
+from glue_lrs.io.plausibility import check_pixel_area, check_plane, check_wavelength
 from glue_lrs.io.x1d_layout import INT_TIMES
 from glue_lrs.spectra.segments import spans
 from glue_lrs.spectra.times import matching_times
@@ -147,7 +147,7 @@ def _read(
         kind=kind,
         wcs_source=wcs_source,
     )
-    notes += _check_values(image)
+    notes += [*check_pixel_area(image.pixel_area), *_check_values(image)]
     _check_planes(image, primary, notes)
     return image.with_record() if named else image
 

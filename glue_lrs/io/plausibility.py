@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glue_lrs.errors import CorrectionError, LRSWarning, ProductError, ProfileError
+from glue_lrs.instrument import PIXEL_SCALE
 
 #: Limits in micron beyond which wavelengths must be in another unit.
 _MICRON = (0.1, 1e3)
@@ -21,6 +22,8 @@ _LRS = (3.0, 15.0)
 #: Largest plausible value in Jy, MJy/sr or DN/s, or for variances in the squares of these units:
 #: LRS saturates at a few Jy, 1e6 MJy/sr and 1e5 DN/s. Values with swapped bytes reach 1e38.
 _LARGEST = 1e12
+#: Solid angle of a pixel in sr.
+_PIXEL_AREA = np.deg2rad(PIXEL_SCALE / 3600.0) ** 2
 #: Upper limit of aperture corrections (only 0.1% of the flux is in the aperture), and their range
 #: for apertures of a pixel or more, with a margin of 1% for noise in their derivation.
 _LARGEST_FACTOR, _USUAL_FACTORS = 1e3, (0.99, 20.0)
@@ -86,6 +89,21 @@ def check_wavelength(wavelength: NDArray[Any], name: str, along: str) -> list[LR
             )
         )
     return notes
+
+
+def check_pixel_area(area: float | None) -> list[LRSWarning]:
+    """Return a warning if PIXAR_SR (sr) differs from the pixels of MIRI by more than a factor 10.
+
+    Resampling may change the size of the pixels by a smaller factor.
+    """
+    if area is None or not area > 0 or 0.1 < area / _PIXEL_AREA < 10.0:
+        return []  # an area that is missing or not positive is refused by the extraction
+    return [
+        LRSWarning(
+            f"PIXAR_SR is {area:.4g}, expected about {_PIXEL_AREA:.3g} sr, the pixels of MIRI: the "
+            f"flux would be {area / _PIXEL_AREA:.3g} times too large"
+        )
+    ]
 
 
 def check_plane(values: NDArray[Any], name: str) -> list[LRSWarning]:

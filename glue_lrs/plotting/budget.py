@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _LABELS = {name: name.replace("_", " ").lower() for name in (*CONTRIBUTIONS, "BACKGROUND")}
 
 
+@style.no_figure_on_error
 def plot_budget(table: QTable, *, ax: Axes | None = None, title: str | None = None) -> Axes:
     """Draw the contributions to the uncertainty of a spectrum in percent of the flux.
 

@@ -42,6 +42,7 @@ _APERTURES = (style.APERTURE, style.SKY, style.GREEN, style.ORANGE, style.PURPLE
 # --- image -------------------------------------------------------------------------------------
 
 
+@style.no_figure_on_error
 def plot_image(
     image: SlitImage,
     extract: Extract1D | Mapping[str, Extract1D] | None = None,
@@ -161,7 +162,10 @@ def draw_plane(
     picture = ax.imshow(plane[part], **options, **geometry)
     if bad[part].any():
         marks = np.where(bad[part], 1.0, np.nan)
-        ax.imshow(marks, cmap=ListedColormap([style.BAD_PIXEL]), vmin=0, vmax=1, **geometry)
+        marked = ax.imshow(
+            marks, cmap=ListedColormap([style.BAD_PIXEL]), vmin=0, vmax=1, **geometry
+        )
+        marked.mouseover = False  # the value at the pointer is that of the image
         ax.fill([], [], color=style.BAD_PIXEL, label="bad pixel")  # makes an entry in the legend
     ax.set_xlabel("column (cross-dispersion) [pixel]")
     _add_wavelength_axis(ax, image)
@@ -218,6 +222,7 @@ def _draw_regions(ax: Axes, image: SlitImage, extract: Extract1D, colour: str, l
 # --- cut ---------------------------------------------------------------------------------------
 
 
+@style.no_figure_on_error
 def plot_cut(
     image: SlitImage,
     rows: int | Sequence[int],
@@ -371,6 +376,7 @@ def representative_rows(image: SlitImage, extract: Extract1D | None) -> list[int
 # --- tapered aperture --------------------------------------------------------------------------
 
 
+@style.no_figure_on_error
 def plot_width(
     wavelength: ArrayLike,
     fwhm: ArrayLike,

@@ -24,6 +24,7 @@ _MANY, _MEANS = 500, 100
 _PPM = 1e6
 
 
+@style.no_figure_on_error
 def plot_light_curve(
     curve: LightCurve,
     *,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _MIN_SNR = 10.0
 
 
+@style.no_figure_on_error
 def plot_measurement(
     measurement: Measurement,
     growth: CurveOfGrowth | None = None,
@@ -81,6 +82,7 @@ def plot_measurement(
     return axes
 
 
+@style.no_figure_on_error
 def plot_profile(
     measurement: Measurement, *, background: Background | None = None, ax: Axes | None = None
 ) -> Axes:
@@ -126,6 +128,7 @@ def plot_profile(
     return ax
 
 
+@style.no_figure_on_error
 def plot_trace(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
     """Draw the trace of the target, and the centroid of the target in each wavelength band.
 
@@ -162,6 +165,7 @@ def plot_trace(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@style.no_figure_on_error
 def plot_fwhm(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
     """Draw the FWHM in each wavelength band, the smooth fit, and the expected FWHM of LRS.
 
@@ -217,6 +221,7 @@ def _draw_bands(ax: Axes, measurement: Measurement, values: Floats, errors: Floa
     ax.grid(alpha=0.25)
 
 
+@style.no_figure_on_error
 def plot_growth(
     growth: CurveOfGrowth,
     *,
@@ -275,6 +280,7 @@ def plot_growth(
     return Panels(growth=left, snr=right)
 
 
+@style.no_figure_on_error
 def plot_integrations(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
     """Draw the shift of the sources in each integration of a stack.
 

@@ -29,6 +29,7 @@ _SIGMAS = 5.0
 _PROFILES = {5.0: style.BLUE, 7.5: style.GREEN, 10.0: style.ORANGE, 12.0: style.VERMILION}
 
 
+@style.no_figure_on_error
 def plot_optimal(
     result: OptimalResult,
     *,
@@ -97,6 +98,7 @@ def _draw_traces(ax: Axes, result: OptimalResult, integration: int) -> None:
     ax.legend(handles=list(lines.values()), frameon=False, fontsize="small", **style.ABOVE)
 
 
+@style.no_figure_on_error
 def plot_residual(
     result: OptimalResult, *, integration: int = 0, ax: Axes | None = None, legend: bool = True
 ) -> Axes:
@@ -138,6 +140,7 @@ def plot_residual(
     return ax
 
 
+@style.no_figure_on_error
 def plot_model_profile(result: OptimalResult, *, ax: Axes | None = None) -> Axes:
     """Draw the spatial profile that determines the weights of pixels, at four wavelengths.
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from glue_lrs.spectra.extraction import Extraction
 
 
+@style.no_figure_on_error
 def plot_product(
     image: SlitImage,
     extract: Extract1D | None = None,

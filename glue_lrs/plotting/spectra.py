@@ -33,6 +33,7 @@ _MARKED_LOSS = 0.01
 # --- one spectrum ------------------------------------------------------------------------------
 
 
+@style.no_figure_on_error
 def plot_extraction(
     extraction: Extraction,
     *,
@@ -157,6 +158,7 @@ def mark_rows(ax: Axes, extraction: Extraction, integration: int = 0) -> None:
 # --- comparison --------------------------------------------------------------------------------
 
 
+@style.no_figure_on_error
 def plot_comparison(
     extractions: Mapping[str, Extraction],
     *,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from glue_lrs.plotting.style import AxisLimits
 
 
+@style.no_figure_on_error
 def plot_spectrum(
     *spectra: Spectrum | Extraction | Combination,
     labels: str | Sequence[str] | None = None,

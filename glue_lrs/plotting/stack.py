@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from glue_lrs.spectra.extraction import Extraction
 
 
+@style.no_figure_on_error
 def plot_stack(
     extraction: Extraction,
     *,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 from astropy import units as u
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     #: Lower and upper limit of an axis, or None to keep the limits.
     AxisLimits: TypeAlias = tuple[float, float] | None
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 # Colours from the palette by Okabe and Ito (2008), which can be distinguished with all types of
 # colour vision.
@@ -88,6 +92,25 @@ def figure_or_new(figure: Any, size: tuple[float, float]) -> Any:
     if figure is None:
         figure = pyplot.figure
     return figure(figsize=size, layout="constrained") if callable(figure) else figure
+
+
+def no_figure_on_error(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Make a function close the figures of pyplot that it has made when it raises an error.
+
+    A notebook would show them, empty or incomplete.
+    """
+
+    @wraps(function)
+    def plot(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        before = {*pyplot.get_fignums()}
+        try:
+            return function(*args, **kwargs)
+        except BaseException:
+            for number in {*pyplot.get_fignums()} - before:
+                pyplot.close(number)
+            raise
+
+    return plot
 
 
 def axes_or_current(ax: Axes | None, size: tuple[float, float]) -> Axes:

@@ -69,6 +69,8 @@ KINDS: dict[str, Kind] = {
     "negative_trace": Kind("error", errors.NegativeTraceWarning),
     "leaning_trace": Kind("warning", errors.TraceWarning),
     "other_source": Kind("warning", errors.ApertureOffSourceWarning),
+    "neighbour": Kind("warning", errors.NeighbourWarning),
+    "blend": Kind("info"),
     "header_off": Kind("info"),
     "not_measured": Kind("info"),
     "not_extracted": Kind("error"),

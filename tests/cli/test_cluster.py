@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import subprocess
@@ -19,7 +18,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 from click.testing import CliRunner, Result
-from distributed import Client, LocalCluster
+from distributed import Client
 
 from glue_lrs import LRSError
 from glue_lrs.cli import main
@@ -37,27 +36,80 @@ QUIET = ["--set", "apply_apcorr=false"]
 PATIENCE = 300.0
 
 
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + PATIENCE
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} was not made"
+        time.sleep(0.05)
+
+
+#: A scheduler with some workers, which end with it.
+SERVER = """
+import asyncio, contextlib, sys
+from distributed import Nanny, Scheduler
+async def serve():
+    async with Scheduler(port=int(sys.argv[1]), dashboard=False, host="127.0.0.1") as scheduler:
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(int(sys.argv[3])):
+                nanny = Nanny(scheduler.address, nthreads=1, dashboard=False)
+                await stack.enter_async_context(nanny)
+            open(sys.argv[2], "w").write(scheduler.address)
+            await scheduler.finished()
+if __name__ == "__main__":
+    asyncio.run(serve())
+"""
+
+
+class Server:
+    """Scheduler with some workers, in processes of their own."""
+
+    def __init__(self, folder: Path, workers: int = 1) -> None:
+        self._folder, self._workers, self._number, self._port = folder, workers, 0, 0
+        (folder / "server.py").write_text(SERVER)
+        self.start()
+
+    def start(self) -> None:
+        """Start it, at the same address as before."""
+        self._number += 1
+        mark = self._folder / f"server{self._number}"
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self._process = subprocess.Popen(
+            [sys.executable, self._folder / "server.py", str(self._port), mark, str(self._workers)],
+            stderr=subprocess.DEVNULL, start_new_session=True, env=environment,
+        )  # fmt: skip
+        wait_for(mark)
+        while not mark.read_text():
+            time.sleep(0.05)
+        self.address = mark.read_text()
+        self._port = int(self.address.rpartition(":")[2])
+
+    @property
+    def group(self) -> int:
+        """Number of the group of processes."""
+        return self._process.pid
+
+    def kill(self) -> None:
+        """Kill the scheduler and the workers."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def patient() -> Iterator[None]:
-    """Dask does not give up on a loaded machine, and does not print messages."""
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """Dask does not give up on a loaded machine."""
     with dask.config.set({
         "distributed.comm.timeouts.connect": f"{PATIENCE}s",
         "distributed.admin.tick.limit": f"{PATIENCE}s",
     }):  # fmt: skip
         yield
-    logger.setLevel(level)
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of the scheduler of two workers on this machine."""
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
-    ) as local:
-        yield local.scheduler_address
+    made = Server(tmp_path_factory.mktemp("cluster"), workers=2)
+    yield made.address
+    made.kill()
 
 
 @pytest.fixture
@@ -75,13 +127,6 @@ def run(*args: object) -> Result:
     assert "Traceback" not in result.stderr
     assert result.exception is None or isinstance(result.exception, SystemExit)
     return result
-
-
-def wait_for(path: Path) -> None:
-    end = time.monotonic() + PATIENCE
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} was not made"
-        time.sleep(0.05)
 
 
 def test_results_are_those_of_one_process(cluster: str, here: Path) -> None:
@@ -182,54 +227,6 @@ def test_an_interrupted_command_leaves_the_cluster_to_others(cluster: str, tmp_p
     assert list(on_cluster(task, [(str(tmp_path), 70)], cluster)) == [(0, 4900)]
     assert (tmp_path / "task3").read_text() == "x"
     wait_for(tmp_path / "task70")
-
-
-#: A scheduler with a worker, which ends with it.
-SERVER = """
-import asyncio, sys
-from distributed import Nanny, Scheduler
-async def serve():
-    async with Scheduler(port=int(sys.argv[1]), dashboard=False, host="127.0.0.1") as scheduler:
-        async with Nanny(scheduler.address, nthreads=1, dashboard=False):
-            open(sys.argv[2], "w").write(scheduler.address)
-            await scheduler.finished()
-if __name__ == "__main__":
-    asyncio.run(serve())
-"""
-
-
-class Server:
-    """Scheduler with a worker, in processes of their own."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._number, self._port = folder, 0, 0
-        (folder / "server.py").write_text(SERVER)
-        self.start()
-
-    def start(self) -> None:
-        """Start it, at the same address as before."""
-        self._number += 1
-        mark = self._folder / f"server{self._number}"
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        self._process = subprocess.Popen(
-            [sys.executable, self._folder / "server.py", str(self._port), mark],
-            stderr=subprocess.DEVNULL, start_new_session=True, env=environment,
-        )  # fmt: skip
-        wait_for(mark)
-        while not mark.read_text():
-            time.sleep(0.05)
-        self.address = mark.read_text()
-        self._port = int(self.address.rpartition(":")[2])
-
-    @property
-    def group(self) -> int:
-        """Number of the group of processes."""
-        return self._process.pid
-
-    def kill(self) -> None:
-        """Kill the scheduler and the worker."""
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
 
 
 @pytest.fixture

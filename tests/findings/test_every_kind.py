@@ -256,6 +256,19 @@ CASES = [
         box(SOURCE),
     ),
     Case(
+        "neighbour",
+        nod(sources=(Source(), Source(flux=1e-3, position=0.5))),
+        box(SOURCE, 14.0),
+        {"column": pytest.approx(SOURCE + 0.5 / 0.11, abs=0.1)},
+        box(SOURCE - 4.0, 2.0),
+    ),
+    Case(
+        "blend",
+        nod(sources=(Source(), Source(flux=1e-3, position=0.2))),
+        box(SOURCE),
+        {"column": pytest.approx(SOURCE + 0.2 / 0.11, abs=0.3)},
+    ),
+    Case(
         "header_off", nod(pointing_error=0.15), box(14.4), {"offset": pytest.approx(1.36, abs=0.02)}
     ),
     Case(

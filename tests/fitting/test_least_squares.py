@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import lsq_linear
 
 from glue_lrs.fitting.least_squares import (
     background_basis,
@@ -13,6 +14,7 @@ from glue_lrs.fitting.least_squares import (
     invert_ridge,
     invert_symmetric,
     residuals,
+    solve_limited,
 )
 
 
@@ -86,3 +88,20 @@ def test_a_ridge_gives_the_sum_of_coincident_sources() -> None:
     expected = (source * data).sum(axis=1) / (source**2).sum(axis=1)
     np.testing.assert_allclose(found[:, 0] + found[:, 1], expected, rtol=1e-6)
     assert not found[:, 2].any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_limited_parameters(seed: int) -> None:
+    """Without an active limit it is the usual solution, and otherwise that of SciPy."""
+    rng = np.random.default_rng(seed)
+    design, data = rng.normal(size=(30, 9)), rng.normal(size=30)
+    matrix, vector = design.T @ design, design.T @ data
+    free = np.linalg.solve(matrix, vector)
+    least = np.full(9, -np.inf)
+    least[2:6] = free[2:6] - 0.1
+    np.testing.assert_allclose(solve_limited(matrix, vector, least), free)
+    least[2:6] += [0.3, 0.0, 0.2, 0.0]
+    found = solve_limited(matrix, vector, least)
+    assert (found >= least - 1e-12).all()
+    expected = lsq_linear(design, data, (least, np.inf), tol=1e-12).x
+    np.testing.assert_allclose(found, expected, atol=1e-6)

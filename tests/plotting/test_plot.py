@@ -136,6 +136,8 @@ def test_bad_pixels_are_marked(make_image: Maker) -> None:
     ax = plot_image(replace(image, data=data, dq=dq))
     marked = np.argwhere(ax.images[1].get_array().filled(0) == 1)
     assert marked.tolist() == [[4, 5], [6, 7]]
+    # the value that interactive figures show at the pointer is that of the image
+    assert [picture.mouseover for picture in ax.images] == [True, False]
     assert len(plot_image(image, ax=new()).images) == 1
     assert data[6, 7] == image.data[6, 7]  # the image is not changed
 
@@ -564,3 +566,23 @@ def test_no_figure_is_left_if_the_aperture_is_off_the_image(make_image: Maker) -
     with pytest.raises(LRSError):
         plot_image(make_image(), Extract1D(aperture=Aperture(xstart=500, xstop=510)))
     assert pyplot.get_fignums() == before
+
+
+def test_no_figure_is_left_by_an_error(make_image: Maker) -> None:
+    image = make_image((12, 9))
+    operator = Extract1D(aperture=Aperture(xstart=3, xstop=5))
+    extraction = operator.run(image, check=False)
+    other = pyplot.figure()
+    before = pyplot.get_fignums()
+    for draw in (
+        lambda: plot_product(image, operator, extraction, rows=[400]),
+        lambda: plot_product(image, operator, extraction, column="FLUXX"),
+        lambda: plot_extraction(extraction, column="FLUXX"),
+        lambda: plot_comparison({"one": extraction}, column="FLUXX"),
+        lambda: plot_comparison({}),
+        lambda: plot_spectrum(extraction, column="FLUXX"),
+    ):
+        with pytest.raises((LRSError, TypeError, ValueError)):
+            draw()
+        assert pyplot.get_fignums() == before
+    pyplot.close(other)

@@ -40,7 +40,7 @@ def test_the_first_error_is_raised() -> None:
 
 @pytest.mark.parametrize("background", [None, "median", "poly"])
 def test_a_stack_has_the_same_numbers_in_threads(background: str | None) -> None:
-    image = Scene(seed=3, bad_fraction=0.002).calints(40).image
+    image = Scene(seed=3, bad_fraction=0.002).calints(80).image
     keys = {"bkg_coeff": [[8.5], [20.5], [50.5], [62.5]], "bkg_fit": background}
     extract = Extract1D.from_reference(
         None, image.exp_type, apply_apcorr=False, **(keys if background else {})

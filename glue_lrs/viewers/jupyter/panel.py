@@ -392,8 +392,8 @@ class Panel(Follower):
             self.order.disabled = background.bkg_fit != "poly"
         self.residual.value = bool(live.residual_shown)
         correction = live.operator.aperture_correction
-        file = "" if correction is None else correction.filename or "given in Python"
-        self.apcorr.placeholder = f"APCORR: {file or 'none'}"
+        file = "none" if correction is None else correction.filename or "given in Python"
+        self.apcorr.placeholder = f"APCORR: {Path(file).name}"
         if live.image.is_stack:
             self.median.value = live.integration is None
             self.slider.disabled = live.integration is None

@@ -17,6 +17,7 @@ from glue_lrs.viewers.jupyter.base import NotebookViewer
 from glue_lrs.viewers.jupyter.figure import add_marks, remove_marks, set_line, set_scale
 from glue_lrs.viewers.jupyter.limits import ScaleLimits
 from glue_lrs.viewers.jupyter.regions import RegionEditor
+from glue_lrs.viewers.jupyter.timing import OTHERS_DELAY, Postponed
 from glue_lrs.viewers.live.cross_dispersion_profile import peak_limited_range
 from glue_lrs.viewers.live.region_geometry import ProfileGeometry
 from glue_lrs.viewers.live.viewer import ShowsOneImage, StateWithHome
@@ -81,6 +82,7 @@ class SlitProfileView(NotebookViewer, ShowsOneImage, BqplotBaseView):
         self.state.y_axislabel = f"brightness [{unit_label(live.image.unit)}]"
         self.axis_x.tick_format, self.axis_y.tick_format = ".0f", ".4~g"
         self.editor = RegionEditor(self, live, ProfileGeometry)
+        self._background_later = Postponed(self._draw_background, OTHERS_DELAY)
         self.follow(self._profile_changed, "cursor_row", "rows_averaged", "integration")
         self.follow(self._image_changed, "extraction")
         for scale in (self.scale_x, self.scale_y):
@@ -95,6 +97,7 @@ class SlitProfileView(NotebookViewer, ShowsOneImage, BqplotBaseView):
             scale.unobserve(self._limits_changed, names=["min", "max"])
         self.state.home = None
         self.limits.close()
+        self._background_later.cancel()
         self.editor.close()
         self.editor = None
         remove_marks(self, self.line, self.band, self.background)
@@ -119,8 +122,10 @@ class SlitProfileView(NotebookViewer, ShowsOneImage, BqplotBaseView):
             return
         if self._profile_of is not self.live.shown:
             self._profile_changed()
+        elif self.live.operator is self.live.extract:
+            self._background_later.call()
         else:
-            self._draw_background()
+            self._background_later.request()
 
     def _draw_background(self) -> None:
         """Draw the background that is fitted in the averaged rows and subtracted."""

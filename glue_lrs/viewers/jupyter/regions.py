@@ -17,7 +17,7 @@ from glue_lrs.viewers.jupyter.figure import (
     remove_marks,
     set_line,
 )
-from glue_lrs.viewers.jupyter.timing import Postponed
+from glue_lrs.viewers.jupyter.timing import OTHERS_DELAY, Postponed
 from glue_lrs.viewers.live.follower import Follower
 from glue_lrs.viewers.live.region_dragging import NUDGES, STEPS, RegionDragging
 from glue_lrs.viewers.live.region_text import region_lines
@@ -39,10 +39,6 @@ _OPACITY = 0.2
 
 #: Areas in square pixels of the handles of regions, and of those of the selected region.
 _SIZES = (30, 70)
-
-#: Seconds between two changes of other figures and of texts during a drag. The figure under the
-#: mouse and the spectrum change at each step, and a browser draws them faster without the others.
-_OTHERS = 0.15
 
 #: Mouse cursor (CSS) on a `Handle` of each kind.
 _CURSORS = {"body": "move", "edge": "ew-resize", "end": "grab"}
@@ -101,8 +97,8 @@ class RegionEditor(Follower):
         ]  # fmt: skip
         add_marks(viewer, *self.areas.values(), *self.handles)
         self._described = ""
-        self._later = Postponed(self.draw, _OTHERS)
-        self._text_later = Postponed(lambda: self._text(self._described), _OTHERS)
+        self._later = Postponed(self.draw, OTHERS_DELAY)
+        self._text_later = Postponed(lambda: self._text(self._described), OTHERS_DELAY)
         self._events = PointerEvents(viewer, self)
         on_size(self.frame, self.draw)
         self.follow(self.sync, "operator", "selected")

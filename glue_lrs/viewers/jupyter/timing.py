@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+#: Seconds between two changes of other figures and of texts during a drag. The figure under the
+#: mouse and the spectrum change at each step, and a browser draws them faster without the others.
+OTHERS_DELAY = 0.15
+
+
 class Postponed:
     """A function that is called some time after the first of several requests, and once for all.
 

@@ -119,9 +119,8 @@ class HasPointerView(FollowsExtraction):
         if view is not None and not view.active:
             tool = self.toolbar.active_tool
             edges = ", or press an edge" if isinstance(view, RegionEditor) else ""
-            self.set_status(
-                f"{tool.action_text} is active, nothing is edited: press its button again{edges}"
-            )
+            text = f"{tool.action_text} is active, nothing is edited: press its button again{edges}"
+            self.set_status(". ".join(filter(None, (text, tool.status_tip))))
 
     def give_way(self, x: float, y: float) -> None:
         """Switch off the active tool if a press at a position on the canvas is on an edge."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from glue_lrs import Background
 from glue_lrs.viewers import ExtractionApp
 from tests.helpers.figure import messages, send
 from tests.helpers.images import SOURCE
@@ -93,6 +94,22 @@ def test_the_other_figure_and_the_text_follow_a_little_later(
     loop.end()
     assert other.x.max() == pytest.approx(UPPER + 5.0)
     assert "width" not in text.value
+
+
+def test_the_background_in_the_profile_follows_a_little_later(
+    app: ExtractionApp, loop: Loop
+) -> None:
+    app.background = Background(bkg_coeff=[[25], [28], [33], [40]], bkg_fit="poly", bkg_order=1)
+    level = app.profile.background.y.copy()
+    send(app.image, "dragstart", 32.5, 12.0)
+    send(app.image, "dragmove", 31.5, 12.0)
+    with messages() as sent:
+        send(app.image, "dragmove", 31.4, 12.0)
+    assert app.profile.background not in [widget for widget, *_ in sent]
+    np.testing.assert_array_equal(app.profile.background.y, level)
+    loop.end()
+    assert not np.array_equal(app.profile.background.y, level)
+    send(app.image, "dragend", 31.4, 12.0)
 
 
 def test_a_drag_in_the_profile_draws_the_image_later(app: ExtractionApp, loop: Loop) -> None:

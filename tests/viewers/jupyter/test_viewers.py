@@ -59,7 +59,9 @@ def test_files_are_loaded_and_shown(glue: JupyterApplication, path: Path) -> Non
 def test_other_data_are_refused_in_one_line(
     glue: JupyterApplication, live: LiveExtraction, name: str
 ) -> None:
-    other = glue.add_data(other=np.arange(12.0).reshape(3, 4))
+    glue.add_data(other=np.arange(12.0).reshape(3, 4))
+    other = glue.data_collection["other"]
+    glue.new_data_viewer(name, data=live.data, show=False).close()  # opens widgets that all share
     number = widgets()
     with pytest.raises(LRSError, match="other: is not an LRS image"):
         glue.new_data_viewer(name, data=other, show=False)

@@ -108,6 +108,7 @@ def test_a_tool_says_that_it_excludes_editing_and_gives_way_to_an_edge(
     viewer = tab.image
     viewer.toolbar.active_tool = tool
     assert "is active, nothing is edited" in viewer.status.hint
+    assert ("ENTER" in viewer.status.toolTip()) == (tool == "select:polygon")
     start, before = live.extract, limits(viewer)
     edge = live.regions[0].upper[0]
     drag(viewer, [(edge, 150), (edge + 1.0, 150), (edge + 2.0, 150)])
