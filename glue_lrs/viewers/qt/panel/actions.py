@@ -84,6 +84,7 @@ class PanelActions(QtWidgets.QWidget):
         for one in caught:
             if issubclass(one.category, LRSWarning):
                 self.report(panel_text(one.message), "warning")
+        self.message.refresh()
         return True
 
     def run_slow(self, function: Callable[[], object]) -> bool:

@@ -115,6 +115,7 @@ class RegionsGroup(PanelGroup):
         if labels != [self.subset.itemText(i) for i in range(self.subset.count())]:
             self.subset.clear()
             self.subset.addItems(labels)
+            self.subset.setCurrentIndex(0 if labels else -1)
         self.subset_row.setEnabled(bool(labels))
 
     def _fill_table(self, regions: tuple[Region, ...]) -> None:
