@@ -200,14 +200,14 @@ def _reproduce(
     wavelength_range: tuple[float, ...] | None,
 ) -> int:
     """Write the white light curve of the pipeline."""
-    from glue_lrs.io.light_curve_writer import write_white_light
+    from glue_lrs.io.tables import write_ecsv
     from glue_lrs.timeseries import white_light
 
     tasks.check_inputs_kept([target], files)
     tasks.check_folders([target])
     tasks.check_outputs([target], overwrite)
     table = white_light(files, *(wavelength_range or ()))
-    write_white_light(table, target, overwrite)
+    write_ecsv(table, target, overwrite)
     console.echo(f"wrote {target}: {len(table)} points")
     return console.OK
 

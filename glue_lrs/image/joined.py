@@ -36,6 +36,10 @@ class FlagPlane:
     def __len__(self) -> int:
         return len(self.stored)
 
+    def part(self, where: slice) -> FlagPlane:
+        """Return the flags of some of the integrations, without reading them."""
+        return FlagPlane(self.stored[where])
+
     def __getitem__(self, where: _Index | tuple[_Index, ...]) -> NDArray[np.uint32]:
         return np.array(self.stored[where], dtype=np.int32).view(np.uint32) ^ _OFFSET
 
@@ -78,6 +82,20 @@ class JoinedPlane:
             raise TypeError(f"the integrations are {first!r}, expected an integer or a slice")
         pieces = [part[(selected, *rest)] for part, selected in self._selected(first)]
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def part(self, where: slice) -> JoinedPlane:
+        """Return the plane with some of the integrations, in ascending order, without reading it.
+
+        Raises
+        ------
+        ValueError
+            If the integrations are in descending order.
+        """
+        parts = [
+            part.part(selected) if isinstance(part, FlagPlane) else part[selected]
+            for part, selected in self._selected(where)
+        ]
+        return JoinedPlane(parts)
 
     def _selected(self, where: slice) -> Iterator[tuple[NDArray[Any] | FlagPlane, slice]]:
         """Yield the parts with selected integrations, and the slice that selects them."""

@@ -30,6 +30,22 @@ class PatchedPlane:
         self._places = places
         self._values = np.broadcast_to(np.asarray(values, self.dtype), places[0].shape)
 
+    def part(self, where: slice) -> PatchedPlane:
+        """Return the plane with some of the integrations, without reading it.
+
+        Parameters
+        ----------
+        where : slice
+            Integrations in ascending order.
+        """
+        start, stop, step = where.indices(len(self))
+        time = self._places[0]
+        kept = (time >= start) & (time < stop) & ((time - start) % step == 0)
+        places = self._places[:, kept]
+        places[0] = (places[0] - start) // step
+        base = self.base.part(where) if hasattr(self.base, "part") else self.base[where]
+        return PatchedPlane(base, places, self._values[kept])
+
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the values, in native byte order."""

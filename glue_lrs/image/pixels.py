@@ -54,6 +54,12 @@ def _lost_mask(
     return lost
 
 
+def lost_mask(planes: Mapping[str, NDArray[Any]]) -> Mask:
+    """Return the mask of lost pixels for planes that were read, by their names in `SlitImage`."""
+    others = [planes.get(name) for name in ("err", *PLANES)]
+    return _lost_mask(planes["data"], others, planes.get("dq"))
+
+
 def unweighted_mask(variances: Sequence[NDArray[Any] | None]) -> Mask | None:
     """Return the mask of pixels that get no weight in a fit because of their variances.
 
