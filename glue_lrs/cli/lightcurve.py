@@ -85,6 +85,7 @@ def _bins(numbers: tuple[float, ...] | None) -> Any:
     "--plot", "plotted", is_flag=True, help="Plot the light curves (PNG next to the output)."
 )
 @click.option("--allan", is_flag=True, help="Plot the noise of means of several points, too.")
+@options.recipe_options
 @options.JSON
 @options.reporting_options
 def lightcurve(
@@ -99,15 +100,21 @@ def lightcurve(
     plotted: bool,
     allan: bool,
     pipeline: bool,
+    recipe: options.RecipeOptions,
     as_json: bool,
     reporting: console.Reporting,
 ) -> int:
-    """Make light curves from the spectra of a time series.
+    """Make light curves from the spectra or images of a time series.
 
-    The files are x1dints; several files are the segments of one time series. The light curves are
-    written to x_lightcurve.ecsv for x_x1dints.fits, or to --output: the white light curve in the
-    columns flux and flux_err, those of the bins in flux_1, flux_err_1 and so on. The times are
-    barycentric (TDB) if the files have them.
+    The files are x1dints or calints; several files are the segments of one time series. The light
+    curves are written to x_lightcurve.ecsv for x_x1dints.fits, or to --output: the white light
+    curve in the columns flux and flux_err, those of the bins in flux_1, flux_err_1 and so on. The
+    times are barycentric (TDB) if the files have them.
+
+    Images are extracted in chunks, with the settings of glue-lrs extract (--set and others), so
+    that the memory does not depend on the number of integrations. The drift of the source is
+    measured, too, and is in the columns shift and width. An optimal extraction, and others that fit
+    a profile, need memory for all spectra.
 
     Values that lost pixels in some integrations are replaced by the mean spectrum, scaled to its
     neighbours, so that a bad pixel is no dip; those that are lost in many are left out of all.
@@ -121,6 +128,7 @@ def lightcurve(
       glue-lrs lightcurve x_x1dints.fits --bins 20 --plot --allan
       glue-lrs lightcurve x_x1dints.fits --bins 5,6,8,12 --weights inverse_variance -o x.fits
       glue-lrs lightcurve x_x1dints.fits --pipeline
+      glue-lrs lightcurve x-seg*_calints.fits --set background=auto --set time_outliers=replace
     """
     from matplotlib.figure import Figure
 
@@ -128,11 +136,17 @@ def lightcurve(
     from glue_lrs.plotting import plot_light_curve, save
     from glue_lrs.timeseries import light_curve
 
-    for path in files:
-        if is_lrs_product(path, IMAGE_KINDS):
-            text = "is an image, expected spectra (x1dints), which glue-lrs extract makes of it"
-            raise LRSError(text, subject=path)
+    images = [path for path in files if is_lrs_product(path, IMAGE_KINDS)]
+    if images and len(images) < len(files):
+        text = "is an image, and another file is a spectrum, expected images or spectra only"
+        raise LRSError(text, subject=images[0])
+    if recipe.given and not images:
+        given = recipe.given[0]
+        raise click.UsageError(f"{given} is for images (calints), and the files are spectra")
     if pipeline:
+        if images:
+            text = "is an image, expected spectra (x1dints), which glue-lrs extract makes of it"
+            raise LRSError(text, subject=images[0])
         if (
             bins
             or out_of_transit
@@ -154,9 +168,10 @@ def lightcurve(
     tasks.check_folders(targets)
     tasks.check_outputs(targets, overwrite)
     notes: list[console.Note] = []
+    tasks.check_inputs_kept(targets, recipe.files)
     with console.collect_warnings(notes):
         curve = light_curve(
-            files,
+            _extracted(files, recipe) if images else files,
             wavelength_range=wavelength_range,
             bins=_bins(bins),
             weights=weights,
@@ -190,7 +205,19 @@ def _stem(name: str) -> str:
 def _output_name(path: str, suffix: str = "lightcurve") -> str:
     """Return the name of the light curve of a file, in the current folder."""
     stem = _stem(Path(path).name)
-    return f"{re.sub('_x1dints$', '', stem, flags=re.IGNORECASE)}_{suffix}.ecsv"
+    return f"{re.sub('_(x1d|cal|crf|bsub)ints$', '', stem, flags=re.IGNORECASE)}_{suffix}.ecsv"
+
+
+def _extracted(files: tuple[str, ...], recipe: options.RecipeOptions) -> Any:
+    """Return the spectra of images, which are extracted in chunks if this is possible."""
+    from glue_lrs.extraction.chunks import ChunkedExtraction, can_extract_in_chunks
+    from glue_lrs.image.slit_image import SlitImage
+
+    image = SlitImage.read(files[0] if len(files) == 1 else list(files))
+    operator = tasks.operator_from_options(image, recipe)
+    if can_extract_in_chunks(operator):
+        return ChunkedExtraction(operator, image, release=True)
+    return operator.run(image)
 
 
 def _reproduce(

@@ -177,11 +177,9 @@ def find_time_outliers(image: SlitImage) -> TimeOutliers:
                 subject=image.label,
             )
         window = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        number = len(image.data)
-        edges = np.linspace(0, number, max(round(number / _GROUP), 1) + 1).round().astype(int)
         groups = [
-            _search(image, (slice(int(first), int(last)), *window))
-            for first, last in pairwise(edges)
+            _search(image, (slice(first, last), *window))
+            for first, last in pairwise(group_edges(len(image.data)))
         ]
         places = [np.concatenate([group[i] for group in groups], axis=1) for i in (0, 2)]
         values = [
@@ -190,6 +188,13 @@ def find_time_outliers(image: SlitImage) -> TimeOutliers:
         ]
         _FOUND[image] = TimeOutliers(places[0], places[1], values[0], values[1])
     return _FOUND[image]
+
+
+def group_edges(number: int) -> list[int]:
+    """Return the edges of the groups into which a number of integrations is divided."""
+    edges = np.linspace(0, number, max(round(number / _GROUP), 1) + 1)
+    found: list[int] = edges.round().astype(int).tolist()
+    return found
 
 
 def _search(image: SlitImage, where: tuple[slice, slice, slice]) -> tuple[Any, Any, Any, Any]:

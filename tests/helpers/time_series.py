@@ -1,21 +1,27 @@
 """Long simulated time series of a transit, written to the files of their segments in chunks.
 
-The simulator makes some integrations at a time, which are written to files that were allocated
-before, so that the memory does not depend on the number of integrations.
+The image of the star at each position, the background and the variances are those of the simulator.
+Some integrations are made at a time, and written to files that were allocated before, so that the
+memory does not depend on the number of integrations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
 from astropy.table import vstack
 
+from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.io.image_writer import times_hdu
-from glue_lrs.simulation import Scene, Source, Truth
+from glue_lrs.simulation import Scene, Simulated, Source
+from glue_lrs.simulation.headers import integration_times
+from glue_lrs.simulation.optics import PIXEL_SCALE
 
 #: Aperture and background regions of the extraction, columns.
 APERTURE = {"xstart": 30, "xstop": 41, "bkg_coeff": [[4.5], [22.5], [48.5], [66.5]]}
@@ -51,7 +57,7 @@ class Defects:
     drift: float = 0.05
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class TimeSeries:
     """Simulated time series of a transit.
 
@@ -67,9 +73,6 @@ class TimeSeries:
         Defects of the pixels.
     seed : int
         Seed of all random numbers.
-    distinct : int, optional
-        Number of chunks that are simulated, after which the noise of their pixels repeats. By
-        default, all are.
     """
 
     number: int
@@ -92,54 +95,83 @@ class TimeSeries:
         """Displacement of the source in columns."""
         return self.defects.drift * (self.phase - 0.5)
 
-    @property
+    @cached_property
     def hot(self) -> np.ndarray:
         """Excess of the hot pixels in MJy/sr, shape (row, column)."""
         rng = np.random.default_rng([self.seed, 1])
         found = rng.random((416, 72)) < self.defects.hot
         return np.where(found, 3000.0 * rng.random(found.shape), 0.0).astype(np.float32)
 
-    @property
-    def truth(self) -> Truth:
-        """Values without noise and defects."""
-        return self._scene(0).calints(1).truth
+    @cached_property
+    def made(self) -> Simulated:
+        """One integration from the simulator, whose header and true values are used."""
+        return self._scene().calints(1)
 
-    def _scene(self, first: int) -> Scene:
-        # The flat field would differ between chunks, which have different seeds.
+    @cached_property
+    def _images(self) -> np.ndarray:
+        """Polynomial of the star's image in the displacement, shape (3, row, column)."""
+        step = max(abs(self.defects.drift), 1e-3)
+        low, middle, high = (
+            truth.data - truth.background
+            for truth in (
+                self._scene(pointing_error=shift * PIXEL_SCALE).calints(1).truth
+                for shift in (-step, 0.0, step)
+            )
+        )
+        return np.array(
+            [middle, (high - low) / (2 * step), (high - 2 * middle + low) / 2 / step**2]
+        )
+
+    def _scene(self, **options: float) -> Scene:
+        # The flat field is perfect, so that the truth of the pixels is that of all integrations.
         return Scene(
-            sources=(Source(flux=self.flux),), exposure_time=30.0, flat_error=0.0,
-            seed=1000 * self.seed + first,
+            sources=(Source(flux=self.flux),), exposure_time=30.0, flat_error=0.0, seed=self.seed,
+            **options,
         )  # fmt: skip
 
-    def chunk(self, first: int, stop: int):
-        """Return the stack of the integrations from `first` to `stop` - 1."""
-        at = slice(first, stop)
-        factors = np.where(self.inside, 1.0 - self.depth, 1.0)[at]
-        image = self._scene(first).calints(
-            stop - first, factors=factors, shifts=self.shifts[at], first=first + 1,
-            n_total=self.number,
-        ).image  # fmt: skip
+    def chunk(self, first: int, stop: int) -> SlitImage:
+        """Return the stack of the integrations from `first` to `stop` - 1.
+
+        The pixels have many electrons, so that their noise is normal.
+        """
+        at, truth = slice(first, stop), self.made.truth
         rng = np.random.default_rng([self.seed, 2, first])
-        data = image.data
+        factors = np.where(self.inside, 1.0 - self.depth, 1.0)[at]
+        terms = np.array([np.ones(stop - first), self.shifts[at], self.shifts[at] ** 2]) * factors
+        per_electron = (truth.var_poisson / truth.data).astype(np.float32)
+        star = np.tensordot(terms.T, self._images, 1).astype(np.float32)
+        data = star + truth.background.astype(np.float32)
+        variance = np.maximum(data, 0.0) * per_electron + truth.var_rnoise.astype(np.float32)
+        data += np.sqrt(variance) * rng.standard_normal(data.shape, dtype=np.float32)
         data += self.hot
-        struck = rng.random(data.shape, dtype=np.float32) < self.defects.rays
-        data[struck] += 10.0 ** rng.uniform(2.0, 4.3, int(struck.sum()))
+        struck = np.flatnonzero(rng.random(data.shape, dtype=np.float32) < self.defects.rays)
+        data.flat[struck] += (10.0 ** rng.uniform(2.0, 4.3, struck.size)).astype(np.float32)
+        poisson = np.maximum(data, 0.0) * per_electron
         data[rng.random(data.shape, dtype=np.float32) < self.defects.lost] = np.nan
-        return image
+        read = np.broadcast_to(truth.var_rnoise.astype(np.float32), data.shape)
+        return replace(
+            self.made.image,
+            data=data,
+            err=np.sqrt(poisson + read),
+            var_poisson=poisson,
+            var_rnoise=read,
+            var_flat=np.zeros_like(data),
+            dq=np.zeros(data.shape, dtype=np.uint32),
+            times=integration_times(first + 1, stop - first, 30.0),
+        )
 
     def write(self, folder: Path, segments: int = 10) -> list[Path]:
         """Write the files of the segments, and return their paths."""
         edges = np.linspace(0, self.number, segments + 1).round().astype(int).tolist()
         return [
             self._write(folder / f"transit-seg{number:03d}_calints.fits", number, first, stop)
-            for number, (first, stop) in enumerate(zip(edges, edges[1:], strict=False), start=1)
+            for number, (first, stop) in enumerate(pairwise(edges), start=1)
         ]
 
     def _write(self, path: Path, segment: int, first: int, stop: int) -> Path:
         """Write one segment in chunks."""
         starts = list(range(first, stop, CHUNK))
-        small = self.chunk(first, first + 1)
-        small.write(path)
+        self.chunk(first, first + 1).write(path)
         with fits.open(path) as hdus:
             hdus = fits.HDUList([hdu.copy() for hdu in hdus])
             for name in PLANES:
