@@ -1,7 +1,7 @@
 """Run the benchmarks and print ratios.
 
-    python -m benchmarks [accuracy|extract|findings|lightcurves|notebook|optimal|viewer]
-                         [--integrations 400] [--repeat 20]
+    python -m benchmarks [accuracy|extract|findings|lightcurves|notebook|optimal|transit|viewer]
+                         [--integrations 400] [--repeat 20] [--gigabytes 1]
 
 Both sides are warm and have their input open; jwst gets a fresh copy of its model for each run, as
 it changes it, and the copying is not timed. Images and operators change from one repetition to the
@@ -252,7 +252,9 @@ def benchmark_stack(folder: Path, integrations: int, number: int) -> None:
         print(f"    {name:20s}  {share:.2f}")
 
 
-WHAT = ["accuracy", "extract", "findings", "lightcurves", "notebook", "optimal", "viewer"]
+WHAT = [
+    "accuracy", "extract", "findings", "lightcurves", "notebook", "optimal", "transit", "viewer",
+]  # fmt: skip
 
 
 def main() -> int:
@@ -260,10 +262,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("what", nargs="?", choices=WHAT, default="extract")
     parser.add_argument("--integrations", type=int, default=400)
+    parser.add_argument("--gigabytes", type=float, default=1.0, help="size of the transit")
+    parser.add_argument(
+        "--folder", type=Path, help="folder for the files; default: a temporary one"
+    )
     parser.add_argument("--repeat", type=int, default=20)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         if options.what == "viewer":
             from benchmarks.viewer import benchmark_viewer
@@ -284,6 +290,11 @@ def main() -> int:
             from benchmarks.light_curves import benchmark_light_curves
 
             benchmark_light_curves(options.integrations, options.repeat)
+            return 0
+        if options.what == "transit":
+            from benchmarks.transit import benchmark_transit
+
+            benchmark_transit(folder, options.gigabytes)
             return 0
         if options.what == "findings":
             from benchmarks.findings import benchmark_findings

@@ -95,15 +95,20 @@ class ChunkedExtraction(Sequence["Extraction"]):
     def __getitem__(self, index: int) -> Extraction:  # type: ignore[override]
         """Extract a chunk, without the checks of `Extract1D.run`."""
         self.image.check_file()
-        # Each plane is read several times, which is slow from a file.
-        part = stack_in_memory(stack_part(self.image, self.slices[index]))
-        self._release_memory()
-        if self._drift or self.operator.drift != "keep":
+        part = stack_part(self.image, self.slices[index])
+        operator = self.operator
+        follows = self._drift or operator.drift != "keep" or operator.hot_pixels != "keep"
+        if follows or operator.time_outliers != "keep":
+            part = stack_in_memory(part)  # planes that are read several times
+        if follows:
             share_drift_model(self.image, part)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LRSWarning)
-            found = self.operator.run(part, check=False)
-            return with_drift_columns(part, found) if self._drift else found
+            found = operator.run(part, check=False)
+            if self._drift and operator.drift == "keep":
+                found = with_drift_columns(part, found)
+        self._release_memory()
+        return found
 
     @property
     def findings(self) -> tuple[Finding, ...]:

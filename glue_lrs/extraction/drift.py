@@ -10,6 +10,7 @@ from astropy.table import Column
 
 from glue_lrs.extraction.time_outliers import rows_of_spectrum
 from glue_lrs.fitting.drift import stack_drift, stack_light
+from glue_lrs.image.pixels import always_lost
 from glue_lrs.spectra.columns import COMPONENTS
 from glue_lrs.spectra.times import DRIFT
 
@@ -61,7 +62,8 @@ def _corrected(operator: Extract1D, image: SlitImage, extraction: Extraction) ->
     pixels, in which the light is not evenly distributed.
     """
     weights = operator.weights(image, operator.place(image)).full(image.shape)
-    weights *= np.isfinite(image.wavelength)
+    # A row that lacks a bright pixel in all integrations depends strongly on the position.
+    weights *= np.isfinite(image.wavelength) & ~always_lost(image)
     light, mean = stack_light(image, weights)
     rows = rows_of_spectrum(extraction.wavelength, image, weights)
     factor = (mean / light)[:, rows]

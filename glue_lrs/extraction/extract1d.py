@@ -114,8 +114,10 @@ class Extract1D:
         are replaced, together with lost pixels, by the values expected from other integrations.
     drift : {"keep", "correct"}
         With ``"correct"``, a box extraction of a stack is scaled by the light that the aperture
-        gains or loses as the source moves (`glue_lrs.extraction.drift`). Position and width of each
-        integration are recorded. A fitted profile always follows the source.
+        gains or loses as the source moves (`glue_lrs.extraction.drift`). The drift is recorded.
+    hot_pixels : {"keep", "lost"}
+        Whether pixels that differ from the model of the source in the mean of a stack, such as hot
+        ones, are kept, as in the pipeline, or become lost pixels in all integrations.
     source_type : {"POINT", "EXTENDED"}, optional
         Type of the source, which replaces SRCTYPE from the header, in capitals or small letters.
         An aperture correction and, by default, the shift to the source position are applied to
@@ -163,6 +165,7 @@ class Extract1D:
     filled_pixels: Literal["keep", "lost"] = "keep"
     time_outliers: Literal["keep", "lost", "replace"] = "keep"
     drift: Literal["keep", "correct"] = "keep"
+    hot_pixels: Literal["keep", "lost"] = "keep"
     source_type: str | None = None
     noise: Literal["propagated", "nod", "empirical"] = "propagated"
     nods: Sequence[str | PathLike[str] | SlitImage] = ()
@@ -224,10 +227,8 @@ class Extract1D:
             ``model_nod_pair`` and ``optimize_psf_location`` are the pipeline's step parameters with
             the same names. If they are None, the reference file applies. Unlike in the pipeline,
             ``use_source_posn`` also applies to extended sources, and ``bkg_fit`` may be "mean".
-            ``fixed_background``, ``max_lost``, ``optimal_mode``, ``bad_pixels``, ``correction``,
-            ``filled_pixels``, ``time_outliers``, ``drift``, ``source_type``, ``noise`` and ``nods``
-            are parameters of `Extract1D`. All other overrides must be keys of an EXTRACT1D
-            aperture. They replace those in the reference file, or remove the keys if they are None.
+            Other parameters of `Extract1D` keep their names. All others must be keys of an
+            EXTRACT1D aperture, which they replace, or remove if they are None.
 
         Returns
         -------

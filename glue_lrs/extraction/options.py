@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from glue_lrs._utils.validation import check_bool, one_of
 from glue_lrs.errors import Hint, LRSWarning, ReferenceFileError, quoted, warn
-from glue_lrs.fitting.drift import share_drift_model
+from glue_lrs.fitting.drift import share_drift_model, without_hot_pixels
 from glue_lrs.fitting.time_outliers import FEWEST, without_time_outliers
 from glue_lrs.image.drizzle import filled_fraction, without_filled_pixels
 from glue_lrs.image.slit_image import SlitImage
@@ -34,6 +34,8 @@ def prepared_image(operator: Extract1D, image: ImageSource) -> SlitImage:
     found = typed_image(operator, image)
     if operator.filled_pixels == "lost":
         found = without_filled_pixels(found)
+    if operator.hot_pixels == "lost" and found.is_stack:
+        found = without_hot_pixels(found)
     if operator.time_outliers != "keep" and found.is_stack and len(found.data) >= FEWEST:
         clean = without_time_outliers(found, operator.time_outliers)
         if operator.drift != "keep":
@@ -56,8 +58,8 @@ def check_profile_options(operator: Extract1D) -> None:
         Operator whose parameters are checked.
     """
     one_of(*EXTRACTION_TYPES)("extraction_type", operator.extraction_type)
-    keys = ("optimal_mode", "bad_pixels", "filled_pixels", "time_outliers", "drift", "correction")
-    for key in keys:
+    keys = ("filled_pixels", "time_outliers", "drift", "hot_pixels", "correction")
+    for key in ("optimal_mode", "bad_pixels", *keys):
         OPTIONS[key](key, getattr(operator, key))
     for key in ("model_nod_pair", "optimize_psf_location"):
         check_bool(key, getattr(operator, key))
@@ -135,6 +137,8 @@ def unused_options(operator: Extract1D, image: SlitImage) -> list[Finding]:
         )
     if operator.drift != "keep" and not image.is_stack:
         notes.append("drift 'correct' has no effect: expected a stack, found a single image")
+    if operator.hot_pixels == "lost" and not image.is_stack:
+        notes.append("hot_pixels 'lost' has no effect: expected a stack, found a single image")
     if operator.correction == "profile" and not operator.apply_apcorr:
         notes.append("correction 'profile' has no effect, as apply_apcorr is false")
     elif operator.correction == "profile" and not image.is_point_source:
@@ -212,6 +216,8 @@ def inexpressible(operator: Extract1D, image: SlitImage | None) -> list[str]:
         )
     if operator.drift != "keep":
         found.append(f"drift {quoted(operator.drift)}, which the pipeline does not have")
+    if operator.hot_pixels == "lost":
+        found.append("hot_pixels 'lost', which the pipeline does not have")
     if operator.noise != "propagated":
         found.append(f"noise {operator.noise!r}, which the pipeline does not have")
     if operator.max_lost is not None:

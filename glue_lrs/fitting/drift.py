@@ -28,9 +28,10 @@ from glue_lrs.fitting.engine import SlitFit, correlation
 from glue_lrs.fitting.least_squares import invert_ridge
 from glue_lrs.fitting.source_model import SourceModel, profile_images
 from glue_lrs.fitting.source_search import search_residuals
+from glue_lrs.image.patched_plane import MarkedFlags
 from glue_lrs.image.pixels import lost_pixels
 from glue_lrs.image.stack import stack_in_memory, stack_part
-from glue_lrs.instrument import PIXEL_SCALE
+from glue_lrs.instrument import DO_NOT_USE, PIXEL_SCALE
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
@@ -165,7 +166,7 @@ class DriftModel:
         ends = np.searchsorted(slit.columns, (trace.min() - reach, trace.max() + reach))
         self._cut = cut = slice(int(ends[0]), max(int(ends[1]), int(ends[0]) + 1))
         self.columns = slit.columns[cut]
-        self.good = model.good[:, cut]
+        self.all_good, self.good = model.good, model.good[:, cut]
         self._weight = (model.good / model.variance)[:, cut]
         # The flat-field error is the same in all integrations.
         variance = np.maximum(model.variance - slit.variances[2], 0.0) * number
@@ -460,9 +461,10 @@ def _robust_mean(values: Array, error: Array) -> tuple[Array, Array]:
     return middle[:, 0], error[:, 0]
 
 
-#: Models and drifts of stacks, which last as long as the image.
+#: Models and drifts of stacks, and stacks without hot pixels, which last as long as the image.
 _MODELS: WeakKeyDictionary[SlitImage, DriftModel] = WeakKeyDictionary()
 _DRIFTS: WeakKeyDictionary[SlitImage, Drift] = WeakKeyDictionary()
+_WITHOUT_HOT: WeakKeyDictionary[SlitImage, SlitImage] = WeakKeyDictionary()
 
 
 def drift_model(image: SlitImage) -> DriftModel:
@@ -491,6 +493,31 @@ def stack_light(image: SlitImage, weights: Array) -> tuple[Array, Array]:
     The parameters are a stack and the weights of its pixels; see `DriftModel.light`.
     """
     return drift_model(image).light(stack_drift(image), weights)
+
+
+def without_hot_pixels(image: SlitImage) -> SlitImage:
+    """Return a stack in which pixels that deviate from the model in all integrations are lost.
+
+    These are hot and dead pixels, in whose mean the model rejects them. The new stack is cached as
+    long as the image exists, and has the model of `image`.
+
+    Raises
+    ------
+    SourceError
+        If there is no source.
+    """
+    if image not in _WITHOUT_HOT:
+        marks = np.zeros(image.shape, dtype=np.uint32)
+        slit = drift_model(image).slit
+        rejected = slit.good & ~drift_model(image).all_good
+        marks[np.ix_(slit.rows, slit.columns)] = np.where(rejected, DO_NOT_USE, 0)
+        dq: Any = image.dq
+        if dq is None:
+            dq = np.broadcast_to(np.zeros((), np.uint32), image.data.shape)
+        made = image.derived(dq=MarkedFlags(dq, marks))
+        share_drift_model(image, made)
+        _WITHOUT_HOT[image] = made
+    return _WITHOUT_HOT[image]
 
 
 def share_drift_model(image: SlitImage, other: SlitImage) -> None:

@@ -328,7 +328,8 @@ def _deviations(
     usable = bands(good.astype(np.float32))
     pull = bands(np.where(good, (data - middle) / sigma, 0.0).astype(np.float32))
     model = _robust_fit(terms, usable, pull)
-    power = np.square(terms[:, [0, -1]])
+    # Pixels that are lost in all integrations are not in the model.
+    power = np.square(terms[:, [0, -1]]) * bands(np.isfinite(middle)[np.newaxis])
     share = (usable @ power.swapaxes(1, 2)) / np.maximum(power.sum(axis=-1), 1e-30)[:, np.newaxis]
     enough = (share > _INFORMATION).all(axis=-1)  # shape (band, integration)
     pull = (pull - model) * usable * enough[..., np.newaxis]

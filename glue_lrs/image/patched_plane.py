@@ -90,6 +90,44 @@ class PatchedPlane:
         return np.asarray(read[_within(parts[0]), _within(parts[1]), parts[2]])
 
 
+class MarkedFlags:
+    """DQ plane of a stack in which some pixels are flagged in all integrations.
+
+    An index gives a new array, in native byte order.
+
+    Parameters
+    ----------
+    plane : ndarray
+        Flags, shape (integration, row, column), which may be memory-mapped.
+    marks : ndarray of uint32
+        Flags that are set in all integrations, shape (row, column).
+    """
+
+    dtype = np.dtype(np.uint32)
+    ndim = 3
+
+    def __init__(self, plane: NDArray[Any], marks: NDArray[np.uint32]) -> None:
+        self._plane, self._marks, self.shape = plane, marks, plane.shape
+        self.size = int(np.prod(self.shape))
+
+    def __len__(self) -> int:
+        return len(self._plane)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype=dtype)
+
+    def __getitem__(self, index: Any) -> NDArray[np.uint32]:
+        flags = np.asarray(self._plane[index], dtype=np.uint32)
+        return np.asarray(flags | np.broadcast_to(self._marks, self.shape)[index])
+
+    def part(self, where: slice) -> MarkedFlags:
+        """Return the plane with some of the integrations, without reading it."""
+        plane: Any = self._plane
+        return MarkedFlags(
+            plane.part(where) if hasattr(plane, "part") else plane[where], self._marks
+        )
+
+
 def _span(part: Any, number: int) -> slice:
     """Return the contiguous range of an axis that contains what an index selects."""
     if isinstance(part, slice):
