@@ -1,7 +1,8 @@
 """Run the benchmarks and print ratios.
 
-    python -m benchmarks [accuracy|extract|findings|lightcurves|notebook|optimal|transit|viewer]
-                         [--integrations 400] [--repeat 20] [--gigabytes 1]
+    python -m benchmarks [accuracy|archive|extract|findings|lightcurves|notebook|optimal|transit|
+                          viewer]
+                         [--integrations 400] [--repeat 20] [--files 2000] [--gigabytes 1] [--quick]
 
 Both sides are warm and have their input open; jwst gets a fresh copy of its model for each run, as
 it changes it, and the copying is not timed. Images and operators change from one repetition to the
@@ -253,8 +254,16 @@ def benchmark_stack(folder: Path, integrations: int, number: int) -> None:
 
 
 WHAT = [
-    "accuracy", "extract", "findings", "lightcurves", "notebook", "optimal", "transit", "viewer",
-]  # fmt: skip
+    "accuracy",
+    "archive",
+    "extract",
+    "findings",
+    "lightcurves",
+    "notebook",
+    "optimal",
+    "transit",
+    "viewer",
+]
 
 
 def main() -> int:
@@ -267,6 +276,11 @@ def main() -> int:
         "--folder", type=Path, help="folder for the files; default: a temporary one"
     )
     parser.add_argument("--repeat", type=int, default=20)
+    parser.add_argument("--only", metavar="KIND", help="kind of scene of the findings")
+    parser.add_argument("--files", type=int, default=2000)
+    parser.add_argument(
+        "--quick", action="store_true", help="accuracy: a few PSFs and scenes, in some minutes"
+    )
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
@@ -283,8 +297,16 @@ def main() -> int:
             return 0
         if options.what == "accuracy":
             from benchmarks.accuracy import benchmark_accuracy
+            from benchmarks.psf_laws import benchmark_laws
 
-            benchmark_accuracy(options.repeat)
+            if not options.quick:
+                benchmark_accuracy(options.repeat)
+            benchmark_laws(folder, options.repeat, options.quick)
+            return 0
+        if options.what == "archive":
+            from benchmarks.archive import benchmark_archive
+
+            benchmark_archive(folder, options.files)
             return 0
         if options.what == "lightcurves":
             from benchmarks.light_curves import benchmark_light_curves
@@ -299,7 +321,7 @@ def main() -> int:
         if options.what == "findings":
             from benchmarks.findings import benchmark_findings
 
-            benchmark_findings(options.repeat)
+            benchmark_findings(folder, options.repeat, options.only)
             return 0
         if options.what == "optimal":
             from benchmarks.optimal import benchmark_optimal

@@ -41,7 +41,7 @@ viewer.add_event_callback(moved, events=["dragstart", "dragmove", "dragend"])"""
 WATCH = """() => {
   window.times = [];
   window.addEventListener("mousemove", () => { window.moved = performance.now(); }, true);
-  const thick = one => parseFloat(getComputedStyle(one.target).strokeWidth) === 7;
+  const thick = one => parseFloat(one.target.style.strokeWidth) === 7;
   new MutationObserver(records => {
     if (window.moved && records.some(thick)) {
       window.times.push(performance.now() - window.moved);

@@ -14,7 +14,7 @@ from glue_lrs import Extract1D, SlitImage
 from glue_lrs.io.psf import write_psf
 from glue_lrs.profiles.psf import PSFProfile
 from glue_lrs.reference.reference import Reference
-from glue_lrs.simulation.optics import PIXEL_SCALE, PSF
+from glue_lrs.simulation.optics import PIXEL_SCALE, PSF, PSFLaw
 from glue_lrs.simulation.scene import Scene
 from glue_lrs.simulation.spectra import Source
 from glue_lrs.simulation.truth import Simulated
@@ -23,25 +23,25 @@ WAVES = np.linspace(2.0, 15.0, 131)
 SEEDS = 5
 
 
-def true_psf(folder: Path) -> Path:
-    """Write the PSF of the scenes as a PSF reference."""
+def true_psf(folder: Path, psf: PSFLaw | None = None, halo: float = 0.05) -> Path:
+    """Write the PSF of the scenes, or another one, as a PSF reference."""
     subpix, reach = 10, 30
     offset = np.arange(-reach * subpix, reach * subpix + 1) / subpix
-    psf = PSF()
+    psf = psf or PSF()
     data = np.stack(
         [
             psf.enclosed(
                 (offset - 0.5) * PIXEL_SCALE,
                 (offset + 0.5) * PIXEL_SCALE,
                 np.full(offset.size, wave),
-                0.05,
+                halo,
             )
             for wave in WAVES
         ]
     )
     path = folder / "psf.fits"
     profile = PSFProfile(data=data, wave=WAVES, subpix=subpix, center=float(reach * subpix))
-    write_psf(profile, path)
+    write_psf(profile, path, overwrite=True)
     return path
 
 

@@ -19,6 +19,8 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "numpydoc",
+    "myst_nb",
+    "sphinx_copybutton",
     "glue_lrs_pages",  # _ext: figures, output of commands, list of changes
 ]
 exclude_patterns = ["_build", "generated", "_ext"]
@@ -31,6 +33,19 @@ autosummary_generate = False
 numpydoc_show_class_members = False
 maximum_signature_line_length = 80
 add_module_names = False
+
+# Notebooks are kept without outputs, and run in a temporary folder.
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_timeout = 600
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # scripts that would need network access
+
+# The copy buttons leave out prompts and outputs.
+copybutton_prompt_text = r">>> |\.\.\. |\$ |> |In \[\d*\]: "
+copybutton_prompt_is_regexp = True
+copybutton_line_continuation_character = "\\"
 
 html_theme = "furo"
 html_title = f"glue_lrs {release}"

@@ -10,6 +10,23 @@ from numpy.typing import ArrayLike, NDArray
 #: Value of bit 0 in the DQ plane, which marks pixels that must not be used.
 DO_NOT_USE = 1
 
+#: Names of the bits of the DQ plane, beginning with bit 0 (JWST documentation, "Data Quality
+#: Flags").
+DQ_NAMES = (
+    *("DO_NOT_USE", "SATURATED", "JUMP_DET", "DROPOUT", "OUTLIER", "PERSISTENCE", "AD_FLOOR"),
+    *("CHARGELOSS", "RESERVED", "NON_SCIENCE", "DEAD", "HOT", "WARM", "LOW_QE", "RC", "TELEGRAPH"),
+    *("NONLINEAR", "BAD_REF_PIXEL", "NO_FLAT_FIELD", "NO_GAIN_VALUE", "NO_LIN_CORR"),
+    *("NO_SAT_CHECK", "UNRELIABLE_BIAS", "UNRELIABLE_DARK", "UNRELIABLE_SLOPE", "UNRELIABLE_FLAT"),
+    *("OPEN", "ADJ_OPEN", "FLUX_ESTIMATED", "MSA_FAILED_OPEN", "OTHER_BAD_PIXEL"),
+    "REFERENCE_PIXEL",
+)
+
+
+def dq_names(flags: int) -> tuple[str, ...]:
+    """Return the names of the bits that are set in a value of the DQ plane."""
+    return tuple(name for bit, name in enumerate(DQ_NAMES) if flags >> bit & 1)
+
+
 #: EXP_TYPE of fixed-slit exposures.
 FIXED_SLIT = "MIR_LRS-FIXEDSLIT"
 

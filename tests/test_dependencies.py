@@ -21,7 +21,18 @@ with (ROOT / "pyproject.toml").open("rb") as _file:
 #: Packages that the viewers alone need.
 VIEWERS = {"glue-core", "echo"}
 #: Modules of the packages that an installation without glue lacks.
-MISSING = ("glue", "echo", "glue_qt", "glue_jupyter", "qtpy", "PyQt6", "PySide6", "crds", "jwst")
+MISSING = (
+    "glue",
+    "echo",
+    "glue_qt",
+    "glue_jupyter",
+    "qtpy",
+    "PyQt6",
+    "PySide6",
+    "crds",
+    "distributed",
+    "jwst",
+)
 
 QT = ("glue_qt.app", "glue_lrs.viewers.qt.window")
 
@@ -50,6 +61,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 def test_each_imported_package_is_declared_and_no_other() -> None:
     optional = names(PROJECT["optional-dependencies"]["qt"])
     optional |= names(PROJECT["optional-dependencies"]["crds"])
+    optional |= names(PROJECT["optional-dependencies"]["dask"])
     # bqplot imports six, and ipympl serves Matplotlib figures in notebooks
     optional |= names(PROJECT["optional-dependencies"]["jupyter"]) - {"six", "ipympl"}
     # gwcs reads the frames of a WCS with asdf-astropy; qtpy imports one of its bindings
@@ -65,6 +77,7 @@ def test_each_imported_package_is_declared_and_no_other() -> None:
         "glue_lrs.viewers.jupyter.app",
         "ipympl",
         "crds",
+        "distributed",
         *(pytest.param(m, marks=pytest.mark.desktop) for m in QT),
     ],
 )

@@ -1,4 +1,4 @@
-"""Sphinx extension for this documentation: figures, output of commands, list of changes.
+"""Sphinx extension for this documentation: figures, output of commands, downloads, list of changes.
 
 Before the pages are read, ``glue-lrs demo`` runs in a temporary directory, and `make_figures` draws
 into ``docs/generated``. The directive ``command`` runs commands in a copy of the demo directory.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import json
 import os
 import re
 import shlex
@@ -147,6 +148,17 @@ def _number(path: Path) -> tuple[int, ...]:
     return tuple(int(part) for part in path.name.split(".") if part.isdigit())
 
 
+def with_download(app: Sphinx, page: str, source: list[str]) -> None:
+    """Add a link to the file of a notebook to its first cell."""
+    path = Path(app.env.doc2path(page))
+    if path.suffix == ".ipynb":
+        notebook = json.loads(source[0])
+        link = f"\n\n{{download}}`Download this notebook <{path.name}>`"
+        text = notebook["cells"][0]["source"]
+        notebook["cells"][0]["source"] = "".join(text) + link
+        source[0] = json.dumps(notebook)
+
+
 def without_formats(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
@@ -161,6 +173,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives and event handlers."""
     app.connect("builder-inited", prepare)
     app.connect("build-finished", clean_up)
+    app.connect("source-read", with_download)
     app.connect("autodoc-process-docstring", without_formats, priority=400)  # before numpydoc
     app.add_directive("command", Command)
     app.add_directive("changes", Changes)

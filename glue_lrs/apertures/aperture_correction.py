@@ -158,6 +158,8 @@ class ApertureCorrection:
             ("wavelengths", "um", self.wavelength, np.asarray(wavelength, dtype=float)),
             ("aperture sizes", "pixels", self.size, np.asarray(size, dtype=float)),
         ):
+            if values.size and axis[0] <= values.min() and values.max() <= axis[-1]:
+                continue  # and none is NaN
             known = values[np.isfinite(values)]
             outside = (known < axis[0] - _MARGIN) | (known > axis[-1] + _MARGIN)
             if known.size and outside.mean() > _REPORTED_OUTSIDE:

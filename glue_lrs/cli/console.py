@@ -261,6 +261,7 @@ def error_text(error: BaseException) -> str:
 _OPTIONS = {
     "allow_opposite": "--allow-opposite",
     "apcorr": "--apcorr FITS",
+    "aperture": "--aperture {}",
     "image": "--image FILE",
     "nods": "--nods FITS",
     "overwrite": "--overwrite",

@@ -3,23 +3,23 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
 import os
-import signal
-import sys
-import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from glue_lrs._utils.interrupt import EXIT_CODE
-from glue_lrs.cli import console, options, tasks
+from glue_lrs.cli import batch, console, options, tasks
 from glue_lrs.cli.program import main
-from glue_lrs.errors import LRSWarning, escaped, quoted, warn
+from glue_lrs.errors import LRSError, LRSWarning, warn
+
+if TYPE_CHECKING:
+    from glue_lrs.extraction.extract1d import Extract1D
+    from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.spectra.extraction import Extraction
 
 #: Suffixes of pipeline products, and the suffixes of the spectra that are extracted from them.
 _SUFFIXES = {
@@ -27,43 +27,21 @@ _SUFFIXES = {
     "calints": "x1dints", "crfints": "x1dints", "bsubints": "x1dints",
 }  # fmt: skip
 
-#: Time in seconds in which a process whose parent has ended may remove its temporary file.
-_GRACE = 10.0
 
-#: Largest number of processes. Each takes about 200 MB of memory.
-_MOST_JOBS = 1024
+@dataclass(frozen=True, kw_only=True)
+class _Job(batch.Job):
+    """Spectrum to extract, with all options."""
 
-
-@dataclass(frozen=True)
-class _Job:
-    """File to extract, with all options. A job can be pickled for another process.
-
-    If `segments` are given, they are the files, and `path` is the first of them.
-    """
-
-    path: str
-    output: str
-    plot: str | None
     recipe: options.RecipeOptions
     crds: str | None
-    overwrite: bool
-    segments: tuple[str, ...] = ()
 
-
-class _Extracted(NamedTuple):
-    """Row of the summary table, remarks on the fit, and findings."""
-
-    row: dict[str, str]
-    remarks: list[str]
-    findings: list[console.Note]
-
-
-#: Outcome of a file. Its notes include the findings.
-_Outcome: TypeAlias = console.Outcome[_Extracted]
+    def absolute(self) -> Self:
+        """Return the job with absolute paths."""
+        return replace(super().absolute(), recipe=self.recipe.absolute())
 
 
 @main.command(short_help="Extract spectra from s2d, cal and calints files.")
-@options.FILES
+@click.argument("files", type=options.FILE, nargs=-1, metavar="FILE...")
 @options.recipe_options
 @click.option(
     "--crds", is_flag=False, flag_value="", metavar="[CONTEXT]", callback=options.context_name,
@@ -83,14 +61,16 @@ _Outcome: TypeAlias = console.Outcome[_Extracted]
     metavar="DIR",
     help="Output folder; created if it does not exist.",
 )
+@click.option(
+    "--table", type=options.FILE, metavar="ECSV",
+    help="Table with a column file and columns of options, such as xstart: options of each file. "
+    "Without FILE..., its files are extracted.",
+)  # fmt: skip
 @options.OVERWRITE
 @click.option(
     "--plot", "plotted", is_flag=True, help="Plot each spectrum (PNG next to the output)."
 )
-@click.option(
-    "-j", "--jobs", default=1, show_default=True, metavar="N",
-    help="Number of processes; -1 for the number of processors.",
-)  # fmt: skip
+@batch.resource_options
 @options.reporting_options
 def extract(
     files: tuple[str, ...],
@@ -98,9 +78,10 @@ def extract(
     crds: str | None,
     output: str | None,
     output_dir: str | None,
+    table: str | None,
     overwrite: bool,
     plotted: bool,
-    jobs: int,
+    resources: batch.Resources,
     reporting: console.Reporting,
 ) -> int:
     """Extract spectra from s2d, cal and calints files.
@@ -121,7 +102,7 @@ def extract(
 
     Without --extract1d, the built-in reference is used. In the slit, its aperture for a point
     source is moved to the source position in the header. The background regions are moved by the
-    same amount, except with --set fixed_background=true. --set aperture=measured places the
+    same amount, except with --set fixed_background=true. --aperture measured places the
     aperture on the measured trace instead. --set background=auto places background regions beside
     the source, clear of other sources and of hot columns. --set max_lost=0.1 masks
     rows that lose more than a tenth of the aperture to bad pixels. --set bad_pixels=profile
@@ -146,6 +127,10 @@ def extract(
     Each spectrum is checked: is the aperture on the source, is the background subtracted, are
     pixels missing? Warnings and errors are printed, and all findings recorded in the output.
 
+    For many files, --jobs extracts in several processes, and --scheduler on a Dask cluster.
+    --manifest records each output, and a later run with the same manifest makes only those whose
+    input, parameters or version have changed. --table gives each file its own settings.
+
     \b
     Exit code: 0 if all files are extracted, 1 if some fail, 2 if all fail or for wrong usage. With
     --strict, 1 also if there are warnings or errors.
@@ -158,38 +143,49 @@ def extract(
       glue-lrs extract x_calints.fits --extract1d my.json --apcorr jwst_miri_apcorr_0010.fits
       glue-lrs extract x_s2d.fits --set extraction_type=optimal --plot
       glue-lrs extract x-seg*_calints.fits --output x_x1dints.fits
+      glue-lrs extract *_s2d.fits --output-dir spectra --manifest spectra/run.ecsv --jobs 8
     """
     if output is not None and output_dir is not None:
         raise click.UsageError("--output and --output-dir exclude each other")
-    if jobs == 0 or jobs < -1:
-        raise click.UsageError(f"--jobs is {jobs}, expected 1 or more, or -1 for all processors")
-    if jobs > _MOST_JOBS:
-        raise click.UsageError(f"--jobs is {quoted(jobs)}, expected at most {_MOST_JOBS}")
+    if not files and table is None:
+        raise click.MissingParameter(param_type="argument", param_hint="'FILE...'")
     tasks.check_folders([output])
-    planned = []
+    files, recipes = _recipes(files, recipe, table)
     together = output is not None and len(files) > 1
     if together:
         _check_segments(files)
-    for path in files[:1] if together else files:
+        if table is not None:
+            raise click.UsageError("--table and --output exclude each other for several files")
+    planned = []
+    for path, own in list(zip(files, recipes, strict=True))[: 1 if together else None]:
         target = output or _output_name(path, output_dir)
-        picture = f"{tasks.base_name(target)}.png" if plotted else None
-        segments = files if together else ()
-        planned.append(_Job(path, target, picture, recipe, crds, overwrite, segments))
-    _check_targets(planned, [*files, *recipe.files])
-    rows: list[dict[str, str]] = []
-    lines: list[str] = []
+        planned.append(
+            _Job(
+                files=files if together else (path,),
+                output=target,
+                plot=f"{tasks.base_name(target)}.png" if plotted else None,
+                overwrite=overwrite,
+                parameters=_parameters(own, crds, plotted) if resources.manifest else "{}",
+                recipe=own,
+                crds=crds,
+            )
+        )
+    batch.check_targets(planned, [*files, *(path for own in recipes for path in own.files)])
     reporter = console.Reporter(reporting)
-    for job, outcome in zip(planned, _run_all(planned, jobs, reporter), strict=True):
-        if outcome.result is not None:
-            row, remarks, _ = outcome.result
-            count = str(sum(map(console.is_serious, outcome.notes)) or "-")
-            rows.append({**row, "warnings": count, "output": job.output})
-            lines += [f"{row['file']}: {remark}" for remark in remarks]
-    if rows:
-        console.echo("\n".join([console.table_text(rows), *map(escaped, lines)]), lines=True)
-    if len(rows) < len(planned) > 1:
-        console.echo(f"{len(planned) - len(rows)} of {len(planned)} files failed", err=True)
-    return reporter.exit_code(len(rows), len(planned))
+    return batch.summarize(planned, batch.run(planned, _extract, resources, reporter), reporter)
+
+
+def _recipes(
+    files: tuple[str, ...], recipe: options.RecipeOptions, table: str | None
+) -> tuple[tuple[str, ...], list[options.RecipeOptions]]:
+    """Return the files, and the options of each; both are in the table if there is one."""
+    if table is None:
+        return files, [recipe] * len(files)
+    from glue_lrs.cli.settings_table import SettingsTable
+
+    rows = SettingsTable(table)
+    files = files or tuple(rows.files)
+    return files, [recipe.with_keys(rows.keys(file)) for file in files]
 
 
 def _check_segments(files: Sequence[str]) -> None:
@@ -213,172 +209,43 @@ def _output_name(path: str, folder: str | None) -> str:
     return str(Path(folder or "") / f"{name}.fits")
 
 
-def _check_targets(jobs: Sequence[_Job], inputs: Sequence[str]) -> None:
-    """Raise `click.UsageError` if an output would replace an input or another output."""
-    sources: dict[str, str] = {}
-    for job in jobs:
-        targets = [target for target in (job.output, job.plot) if target is not None]
-        tasks.check_inputs_kept(targets, inputs)
-        for target in targets:
-            real = os.path.realpath(target)
-            if real in sources:
-                raise click.UsageError(
-                    f"{sources[real]} and {job.path} both give {target}, expected different names "
-                    "(extract them to different folders with --output-dir)"
-                )
-            sources[real] = job.path
+def _parameters(recipe: options.RecipeOptions, crds: str | None, plotted: bool) -> str:
+    """Return the options that affect a spectrum, with the checksums of their files, as JSON."""
+    from glue_lrs._utils.source_file import file_digest
+
+    values = recipe.to_json() | ({} if crds is None else {"crds": crds or "latest"})
+    sums = {os.path.basename(path): file_digest(path) for path in recipe.files}
+    values |= ({"sha256": sums} if sums else {}) | ({"plot": True} if plotted else {})
+    return json.dumps(values, sort_keys=True)
 
 
-def _run_all(planned: Sequence[_Job], jobs: int, reporter: console.Reporter) -> list[_Outcome]:
-    """Extract all files in one or several processes, and print the messages of each file."""
-    from tqdm import tqdm
-
-    outcomes: list[_Outcome] = []
-    # With None, tqdm shows a progress bar only if stderr is a terminal.
-    hide = True if len(planned) == 1 else None
-    with tqdm(total=len(planned), disable=hide, unit="file", leave=False) as bar:
-        for outcome in _stream(planned, jobs):
-            with tqdm.external_write_mode(file=sys.stderr):
-                reporter.report(outcome)
-            outcomes.append(outcome)
-            bar.update()
-    reporter.close()
-    return outcomes
-
-
-def _stream(planned: Sequence[_Job], jobs: int) -> Iterator[_Outcome]:
-    """Extract all files in `jobs` processes, and yield the outcome for each file in order."""
-    if jobs == 1 or len(planned) == 1:
-        for job in planned:
-            yield _attempt(job)
-        return
-    from concurrent.futures import ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import active_children, get_context
-
-    others = active_children()
-    workers = min(len(planned), jobs if jobs > 0 else os.cpu_count() or 1)
-    context = get_context("spawn")  # a fork would copy locks that threads hold
-    executor = ProcessPoolExecutor(workers, context, _Worker.start)
-    try:
-        with _without_interrupts():  # the new processes inherit the blocked SIGINT
-            futures = [executor.submit(_Worker.extract, job) for job in planned]
-        for job, future in zip(planned, futures, strict=True):
-            try:
-                outcome = future.result()
-            except BrokenProcessPool:
-                text = "a process was killed, perhaps for lack of memory; try fewer --jobs"
-                outcome = console.Outcome(job.path, error=text)
-            yield outcome
-    except BaseException:
-        with _without_interrupts():  # an interrupt here would leave some processes running
-            for process in active_children():
-                if process not in others:
-                    process.terminate()
-        raise
-    finally:
-        with _without_interrupts():
-            executor.shutdown(wait=True, cancel_futures=True)
-
-
-class _Worker:
-    """State and signal handling of a process that extracts files.
-
-    The process removes partial files before it terminates.
-    """
-
-    #: Whether a file is being extracted.
-    working = False
-    #: Number of termination signals received.
-    terminations = 0
-
-    @classmethod
-    def start(cls) -> None:
-        """Install the signal handlers, and end this process when its parent has ended.
-
-        Ctrl-C and SIGHUP are ignored, because the parent process handles them. SIGTERM is handled
-        by `end`.
-        """
-        for number in {signal.SIGINT, *console.TERMINATIONS} - {signal.SIGTERM}:
-            signal.signal(number, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, cls.end)
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        threading.Thread(target=cls.follow_parent, daemon=True).start()
-
-    @classmethod
-    def follow_parent(cls) -> None:
-        """Wait until the parent process has ended or was killed, and then end this process."""
-        from multiprocessing import parent_process
-
-        parent = parent_process()
-        if parent is None:
-            return
-        parent.join()
-        main_thread = threading.main_thread().ident
-        if cls.working and main_thread is not None and hasattr(signal, "pthread_kill"):
-            signal.pthread_kill(main_thread, signal.SIGTERM)  # see `end`
-            end = time.monotonic() + _GRACE
-            while cls.working and time.monotonic() < end:
-                time.sleep(0.1)
-        os._exit(EXIT_CODE)
-
-    @classmethod
-    def end(cls, *_: Any) -> None:
-        """Abort the current extraction, or exit if no file is being extracted."""
-        cls.terminations += 1
-        if not cls.working:
-            sys.exit(EXIT_CODE)
-        if cls.terminations == 1:
-            raise KeyboardInterrupt
-
-    @classmethod
-    def extract(cls, job: _Job) -> _Outcome:
-        """Extract a file, unless the process has received a termination signal."""
-        if cls.terminations:
-            return console.Outcome(job.path, error="interrupted")
-        cls.working = True
-        try:
-            return _attempt(job)
-        finally:
-            cls.working = False
-            if cls.terminations > 1:  # another signal arrived while the extraction was aborted
-                os._exit(EXIT_CODE)
-
-
-@contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Defer Ctrl-C and terminations to the end of a block, and in processes that it starts."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    from multiprocessing import resource_tracker
-
-    resource_tracker.ensure_running()  # starting it inside the block would unblock the signal
-    signals = {signal.SIGINT, *console.TERMINATIONS}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _attempt(job: _Job) -> _Outcome:
-    """Extract an image, and return the result or the error, with findings among the notes."""
-    outcome = console.attempt(job.path, _extract, job)
-    found = [] if outcome.result is None else outcome.result.findings
-    return replace(outcome, notes=[*outcome.notes, *found])
-
-
-def _extract(job: _Job) -> _Extracted:
-    """Extract an image, write and plot the spectrum, and return a table row and remarks."""
+def _extract(job: _Job) -> batch.Done:
+    """Extract an image, write and plot the spectrum, and describe it."""
     from glue_lrs.cli.summary import summarize
     from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.spectra.summary import signal_to_noise
+
+    image = SlitImage.read(list(job.files) if len(job.files) > 1 else job.path)
+    operator = tasks.operator_from_options(image, _with_best_references(job))
+    extraction = _written_before(job, operator, image)
+    remarks: list[str] = []
+    if extraction is None or not all(map(os.path.exists, job.targets)):
+        job = job if extraction is None else replace(job, overwrite=True)  # its plot is missing
+        extraction, remarks = _written(job, operator, image)
+    notes = console.finding_notes(tasks.new_findings(image, extraction.findings))
+    mask, header = extraction.mask, extraction.header
+    facts = batch.facts_about(
+        header, extraction.findings, signal_to_noise(extraction), mask.size, int(mask.sum())
+    )
+    row = {"file": Path(image.label).name, **summarize(extraction)}
+    return batch.Done(row, {**facts, "sha256": _checksums(extraction)}, remarks, notes)
+
+
+def _written(job: _Job, operator: Extract1D, image: SlitImage) -> tuple[Extraction, list[str]]:
+    """Extract an image, write and plot the spectrum, and return it and remarks on the fit."""
     from glue_lrs.plotting import save
 
-    image = SlitImage.read(list(job.segments) or job.path)
-    operator = tasks.operator_from_options(image, _with_best_references(job))
-    tasks.check_outputs((job.output, job.plot), job.overwrite)
+    tasks.check_outputs(job.targets, job.overwrite)
     extraction, result = tasks.extract_and_check(operator, image)
     figure, output = None, Path(job.output)
     if job.plot is not None:
@@ -387,9 +254,31 @@ def _extract(job: _Job) -> _Extracted:
         extraction.write(job.output, overwrite=job.overwrite)
         if figure is not None and job.plot is not None:
             save(figure, job.plot, overwrite=job.overwrite)
-    row = {"file": Path(image.label).name, **summarize(extraction)}
-    findings = console.finding_notes(tasks.new_findings(image, extraction.findings))
-    return _Extracted(row, [] if result is None else result.remarks, findings)
+    return extraction, [] if result is None else result.remarks
+
+
+def _written_before(job: _Job, operator: Extract1D, image: SlitImage) -> Extraction | None:
+    """Return the spectrum if a process that was killed had written it, with the same options."""
+    from glue_lrs.extraction.rerun import is_result
+    from glue_lrs.spectra.extraction import Extraction
+
+    if job.overwrite or not job.repeatable or not os.path.exists(job.output):
+        return None
+    try:
+        found = Extraction.read(job.output)
+    except LRSError:  # another file
+        return None
+    return found if is_result(found.provenance, operator, image) else None
+
+
+def _checksums(extraction: Extraction) -> str:
+    """Return the checksums of the files that were read, as in a manifest."""
+    from glue_lrs.cli.manifest import joined
+
+    assert extraction.provenance is not None  # all extractions record it
+    record: dict[str, Any] = extraction.provenance["input"]
+    sums = [one["sha256"] for one in record.get("segments") or [record]]
+    return "" if None in sums else joined(sums)
 
 
 def _with_best_references(job: _Job) -> options.RecipeOptions:

@@ -6,13 +6,15 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
-from glue_lrs.cli import console, options, tasks
+from glue_lrs.cli import batch, console, options, tasks
 from glue_lrs.cli.program import main
 from glue_lrs.errors import LRSError, quoted
 
@@ -53,6 +55,11 @@ def _bins(numbers: tuple[float, ...] | None) -> Any:
     "-o", "--output", type=options.FILE, metavar="FILE",
     help="Output file, which ends in .ecsv or .fits.",
 )  # fmt: skip
+@click.option(
+    "--output-dir", type=options.FOLDER, metavar="DIR",
+    help="Output folder, created if it does not exist. There is a light curve of each exposure of "
+    "which there are files.",
+)  # fmt: skip
 @options.OVERWRITE
 @click.option(
     "--bins", type=_Numbers("N", "a number of bins, or ascending edges such as 5,6,10"),
@@ -87,10 +94,12 @@ def _bins(numbers: tuple[float, ...] | None) -> Any:
 @click.option("--allan", is_flag=True, help="Plot the noise of means of several points, too.")
 @options.recipe_options
 @options.JSON
+@batch.resource_options
 @options.reporting_options
 def lightcurve(
     files: tuple[str, ...],
     output: str | None,
+    output_dir: str | None,
     overwrite: bool,
     bins: tuple[float, ...] | None,
     wavelength_range: tuple[float, ...] | None,
@@ -102,6 +111,7 @@ def lightcurve(
     pipeline: bool,
     recipe: options.RecipeOptions,
     as_json: bool,
+    resources: batch.Resources,
     reporting: console.Reporting,
 ) -> int:
     """Make light curves from the spectra or images of a time series.
@@ -109,7 +119,8 @@ def lightcurve(
     The files are x1dints or calints; several files are the segments of one time series. The light
     curves are written to x_lightcurve.ecsv for x_x1dints.fits, or to --output: the white light
     curve in the columns flux and flux_err, those of the bins in flux_1, flux_err_1 and so on. The
-    times are barycentric (TDB) if the files have them.
+    times are barycentric (TDB) if the files have them. With --output-dir, the files may be those of
+    several exposures, and there is a light curve of each.
 
     Images are extracted in chunks, with the settings of glue-lrs extract (--set and others), so
     that the memory does not depend on the number of integrations. The drift of the source is
@@ -128,13 +139,10 @@ def lightcurve(
       glue-lrs lightcurve x_x1dints.fits --bins 20 --plot --allan
       glue-lrs lightcurve x_x1dints.fits --bins 5,6,8,12 --weights inverse_variance -o x.fits
       glue-lrs lightcurve x_x1dints.fits --pipeline
+      glue-lrs lightcurve *_x1dints.fits --output-dir curves --jobs 4 --manifest curves.ecsv
       glue-lrs lightcurve x-seg*_calints.fits --set background=auto --set time_outliers=replace
     """
-    from matplotlib.figure import Figure
-
     from glue_lrs.io.identify import IMAGE_KINDS, is_lrs_product
-    from glue_lrs.plotting import plot_light_curve, save
-    from glue_lrs.timeseries import light_curve
 
     images = [path for path in files if is_lrs_product(path, IMAGE_KINDS)]
     if images and len(images) < len(files):
@@ -152,6 +160,8 @@ def lightcurve(
             or out_of_transit
             or plotted
             or as_json
+            or output_dir
+            or resources != batch.Resources()
             or (weights, error) != ("sum", "propagated")
         ):
             raise click.UsageError("--pipeline excludes all other options but -o and --range")
@@ -162,40 +172,133 @@ def lightcurve(
         raise click.UsageError("--allan needs --plot")
     if wavelength_range is not None and bins is not None and len(bins) > 1:
         raise click.UsageError("--range and the edges of --bins exclude each other")
-    target = output or _output_name(files[0])
-    targets = [target, f"{_stem(target)}.png"][: 2 if plotted else 1]
-    tasks.check_inputs_kept(targets, files)
-    tasks.check_folders(targets)
-    tasks.check_outputs(targets, overwrite)
-    notes: list[console.Note] = []
-    tasks.check_inputs_kept(targets, recipe.files)
-    with console.collect_warnings(notes):
-        curve = light_curve(
-            _extracted(files, recipe) if images else files,
-            wavelength_range=wavelength_range,
-            bins=_bins(bins),
-            weights=weights,
-            error=error,
-            out_of_transit=out_of_transit or None,
-            check=False,
-        )
+    if output is not None and output_dir is not None:
+        raise click.UsageError("--output and --output-dir exclude each other")
+    settings = {
+        "wavelength_range": wavelength_range,
+        "bins": _bins(bins),
+        "weights": weights,
+        "error": error,
+        "out_of_transit": out_of_transit or None,
+    }
+    extraction = recipe if images else None
+    jobs = _jobs(files, output, output_dir, settings, extraction, (plotted, allan), overwrite)
+    batch.check_targets(jobs, [*files, *recipe.files])
+    if output_dir is None:
+        tasks.check_folders(jobs[0].targets)
+        if resources.manifest is None:
+            tasks.check_outputs(jobs[0].targets, overwrite)
     reporter = console.Reporter(reporting)
-    label = files[0] if len(files) == 1 else target
-    findings = console.finding_notes(curve.findings)
-    reporter.report(console.Outcome(label, notes=[*notes, *findings]))
-    reporter.close()
-    panels = plot_light_curve(curve, allan=allan, figure=Figure) if plotted else None
-    curve.write(target, overwrite=overwrite)
-    if panels is not None:
-        save(panels.figure, targets[1], overwrite=overwrite)
+    outcomes = batch.run(jobs, _make, resources, reporter)
     if as_json:
-        facts = {"output": target, **_facts(curve)}
-        console.echo(json.dumps([facts], indent=2), lines=True)
-    else:
-        console.echo(console.table_text(_rows(curve)), lines=True)
-        for name in targets:
-            console.echo(f"wrote {name}")
+        done = [one.result for one in outcomes if one.result is not None]
+        console.echo(
+            json.dumps([one.details["facts"] for one in done if one.details], indent=2), lines=True
+        )
+        return reporter.exit_code(len(done), len(jobs))
+    if output_dir is not None or outcomes[0].result is None or outcomes[0].result.unchanged:
+        return batch.summarize(jobs, outcomes, reporter)
+    console.echo(console.table_text(outcomes[0].result.details["bands"]), lines=True)
+    for name in jobs[0].targets:
+        console.echo(f"wrote {name}")
     return reporter.exit_code(1, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job(batch.Job):
+    """Light curve to make: parameters of `light_curve`, and whether to plot the Allan deviation."""
+
+    settings: dict[str, Any]
+    allan: bool
+    recipe: options.RecipeOptions | None = None  # of images
+
+    @property
+    def label(self) -> str:
+        """Name of the time series in messages."""
+        return self.path if len(self.files) == 1 else self.output
+
+
+def _jobs(
+    files: tuple[str, ...],
+    output: str | None,
+    output_dir: str | None,
+    settings: dict[str, Any],
+    recipe: options.RecipeOptions | None,
+    figure: tuple[bool, bool],
+    overwrite: bool,
+) -> list[_Job]:
+    """Return the light curves to make: one, or with `output_dir` one of each exposure."""
+    from glue_lrs.io.image_segments import group_segments
+
+    plotted, allan = figure
+    extraction = None if recipe is None else asdict(recipe)
+    values = {**settings, "plot": plotted, "allan": allan, "extraction": extraction}
+    chosen = {key: value for key, value in values.items() if value}
+    jobs = []
+    for group in [list(files)] if output_dir is None else group_segments(files):
+        target = output or str(Path(output_dir or "") / _output_name(group[0]))
+        jobs.append(
+            _Job(
+                files=tuple(group),
+                output=target,
+                plot=f"{_stem(target)}.png" if plotted else None,
+                overwrite=overwrite,
+                parameters=json.dumps(chosen, sort_keys=True),
+                settings=settings,
+                allan=allan,
+                recipe=recipe,
+            )
+        )
+    return jobs
+
+
+def _make(job: _Job) -> batch.Done:
+    """Make, write and plot the light curves of an exposure, and describe them."""
+    from matplotlib.figure import Figure
+
+    from glue_lrs.cli.manifest import joined
+    from glue_lrs.plotting import plot_light_curve, save
+    from glue_lrs.timeseries import light_curve
+
+    source = job.files if job.recipe is None else _extracted(job.files, job.recipe)
+    curve = light_curve(source, check=False, **job.settings)
+    overwrite = job.overwrite or (job.repeatable and _is_stored(curve, job.output))
+    panels = None
+    if job.plot is not None:
+        panels = plot_light_curve(curve, allan=job.allan, figure=Figure)
+    with tasks.created_folder(Path(job.output).parent):
+        curve.write(job.output, overwrite=overwrite)
+        if panels is not None and job.plot is not None:
+            save(panels.figure, job.plot, overwrite=overwrite)
+    bands = _rows(curve)
+    white = curve.flux[:, 0]
+    good = np.isfinite(white)
+    ratio = float(np.median((white / curve.error[:, 0])[good])) if good.any() else None
+    facts = batch.facts_about(curve.header, curve.findings, ratio, white.size, int((~good).sum()))
+    inputs = [one["sha256"] for one in curve.provenance["inputs"]]
+    row = {
+        "file": Path(job.path).name + (f" and {len(job.files) - 1} more" if job.files[1:] else ""),
+        "points": str(white.size),
+        "bins": str(len(bands) - 1),
+        **{key: value for key, value in bands[0].items() if key.endswith("]")},
+    }
+    return batch.Done(
+        row,
+        {**facts, "sha256": "" if None in inputs else joined(inputs)},
+        findings=console.finding_notes(curve.findings),
+        details={"bands": bands, "facts": {"output": job.output, **_facts(curve)}},
+    )
+
+
+def _is_stored(curve: LightCurve, path: str) -> bool:
+    """Return whether a file has the same light curves, of a process that was killed afterwards."""
+    from glue_lrs.io.light_curve_writer import read_provenance
+    from glue_lrs.spectra.provenance import same_recipe
+
+    try:
+        return same_recipe(read_provenance(path), curve.provenance)
+    except LRSError:  # another file
+        return False
 
 
 def _stem(name: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, TypeAlias
@@ -62,10 +63,10 @@ class _Setting(click.ParamType):  # type: ignore[type-arg]
         key, equals, text = value.partition("=")
         if not equals or not key.strip():
             self.fail(f"{quoted(value)}, expected KEY=VALUE, such as bkg_fit=median", param, ctx)
-        return key.strip(), _value(text.strip())
+        return key.strip(), parsed(text.strip())
 
 
-def _value(text: str) -> Any:
+def parsed(text: str) -> Any:
     """Parse a JSON value, or Python's True, False or None; return other texts unchanged."""
     try:
         return json.loads({"True": "true", "False": "false", "None": "null"}.get(text, text))
@@ -146,6 +147,12 @@ PSF = click.option(
     "--set correction=profile.",
 )  # fmt: skip
 
+APERTURE = click.option(
+    "--aperture", metavar="measured",
+    help="Place the aperture on the measured trace, with the width in the reference; the same as "
+    "--set aperture=measured.",
+)  # fmt: skip
+
 NODS = click.option(
     "--nods", type=FILE, multiple=True, metavar="FITS",
     help="Exposure at another nod, for --set noise=nod; repeat the option for each file.",
@@ -160,13 +167,16 @@ JSON = click.option(
 FILES = click.argument("files", type=FILE, nargs=-1, required=True, metavar="FILE...")
 
 
+#: Names of the options for reference files.
+REFERENCES = ("extract1d", "apcorr", "psf")
+
 #: Value of the option --set: pairs of a key and its value.
 Settings: TypeAlias = tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True)
 class RecipeOptions:
-    """Values of the options --extract1d, --apcorr, --psf, --nods and --set, for an extraction."""
+    """Values of --extract1d, --apcorr, --psf, --nods, --aperture and --set, for an extraction."""
 
     extract1d: str | None
     apcorr: str | None
@@ -182,13 +192,37 @@ class RecipeOptions:
     @property
     def given(self) -> list[str]:
         """Names of the options that were given, as on the command line."""
-        references = {"extract1d": self.extract1d, "apcorr": self.apcorr, "psf": self.psf}
+        references = {name: getattr(self, name) for name in REFERENCES}
         names = [f"--{name}" for name, value in references.items() if value is not None]
         return (
             names
             + [f"--set {name}" for name in self.settings if name != "nods"]
             + (["--nods"] if self.nods else [])
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the values of the options that were given, with names of files without folders."""
+        references = {name: getattr(self, name) for name in REFERENCES}
+        values: dict[str, Any] = {
+            name: os.path.basename(path) for name, path in references.items() if path is not None
+        }
+        nods = {"nods": list(map(os.path.basename, self.nods))} if self.nods else {}
+        return values | ({"set": {**self.settings, **nods}} if self.settings else {})
+
+    def with_keys(self, keys: Mapping[str, Any]) -> RecipeOptions:
+        """Return the options with other keys, which precede: references, and those of --set."""
+        references = {key: keys.get(key, getattr(self, key)) for key in REFERENCES}
+        own = {key: value for key, value in keys.items() if key not in REFERENCES}
+        return RecipeOptions(**references, settings=self.settings | own)
+
+    def absolute(self) -> RecipeOptions:
+        """Return the options with absolute paths, for a process in another folder."""
+
+        def path(name: str | None) -> str | None:
+            return None if name is None else os.path.abspath(os.path.expanduser(name))
+
+        settings = self.settings | ({"nods": list(map(path, self.nods))} if self.nods else {})
+        return RecipeOptions(path(self.extract1d), path(self.apcorr), path(self.psf), settings)
 
     @property
     def nods(self) -> list[str]:
@@ -205,19 +239,22 @@ class RecipeOptions:
 
 
 def recipe_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add --extract1d, --apcorr, --psf, --nods and --set to a command.
+    """Add --extract1d, --apcorr, --psf, --nods, --aperture and --set to a command.
 
     The command receives their values as the argument `recipe`, a `RecipeOptions` object.
     """
 
     @wraps(command)
     def wrapped(*, settings: Settings, **values: Any) -> int:
-        references = {name: values.pop(name) for name in ("extract1d", "apcorr", "psf")}
-        nods = values.pop("nods")
-        chosen = dict(settings) | ({"nods": list(nods)} if nods else {})
+        references = {name: values.pop(name) for name in REFERENCES}
+        own = {"nods": list(values.pop("nods")), "aperture": values.pop("aperture")}
+        chosen = dict(settings)
+        if own["aperture"] is not None and "aperture" in chosen:
+            raise click.UsageError("--aperture and --set aperture exclude each other")
+        chosen |= {key: value for key, value in own.items() if value not in (None, [])}
         return command(recipe=RecipeOptions(**references, settings=chosen), **values)
 
-    return EXTRACT1D(APCORR(PSF(NODS(SETTINGS(wrapped)))))
+    return EXTRACT1D(APCORR(PSF(NODS(APERTURE(SETTINGS(wrapped))))))
 
 
 def reporting_options(command: Callable[..., int]) -> Callable[..., int]:

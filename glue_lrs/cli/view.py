@@ -9,6 +9,7 @@ import click
 
 from glue_lrs.cli import console, options
 from glue_lrs.cli.program import main
+from glue_lrs.errors import LRSError
 
 
 @main.command(short_help="Edit the aperture interactively in glue, with a live spectrum.")
@@ -25,7 +26,8 @@ def view(files: tuple[str, ...], screenshot: str | None, overwrite: bool) -> int
     along the slit, and a panel with settings. Drag the edges of the aperture to change it, and
     save the result as an x1d and as an EXTRACT1D reference. If an x1d is given together with an
     image, its spectrum is compared with that of the image. If only spectra are given, they open in
-    a viewer for spectra. A glue session (.glu) opens as it was saved.
+    a viewer for spectra. A glue session (.glu) opens as it was saved; files that have moved are
+    searched for beside it. If some of several files cannot be opened, the others are.
 
     This command requires glue's desktop application: pip install glue-qt qtpy PyQt6.
 
@@ -40,7 +42,10 @@ def view(files: tuple[str, ...], screenshot: str | None, overwrite: bool) -> int
             signal.signal(number, signal.SIG_DFL)
     from glue_lrs.viewers.qt.app import view as start
 
-    code = start(files, screenshot, overwrite=overwrite)
+    def failed(error: LRSError) -> None:
+        console.say("error", console.error_text(error))
+
+    code = start(files, screenshot, overwrite=overwrite, failed=failed)
     if screenshot is not None:
         console.echo(f"wrote {screenshot}")
     return code

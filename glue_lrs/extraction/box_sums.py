@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glue_lrs._utils.parallel import for_each
 from glue_lrs.apertures.background_fit import spread
 from glue_lrs.apertures.weights import weighted_sum
 from glue_lrs.extraction.box_plan import (
@@ -67,18 +68,29 @@ def sum_box(image: SlitImage, plan: BoxPlan, scale: float) -> tuple[dict[str, ND
     step, row_step = block_steps(image, plan)
     sums = np.empty((N_SUMS, *shape))
     without_background = np.zeros(shape, dtype=bool)
-    for first in range(0, number, step):
-        at = (slice(first, min(first + step, number)),) if image.is_stack else ()
+
+    def place(first: int) -> tuple[slice, ...]:
+        return (slice(first, min(first + step, number)),) if image.is_stack else ()
+
+    def add(first: int) -> NDArray[np.float64] | float:
+        at = place(first)
         part = sums[(slice(None), *at)]
         for start in range(0, rows, row_step):
             block = slice(start, min(start + row_step, rows))
             without_background[(*at, block)] = _sum_block(
                 image, planes, plan, part[..., block], at, block
             )
-        factor = _factor(plan, part[PIXEL_SUM])
-        if first == 0:  # allocated only after the first sums, to reduce the peak memory
-            bright, flags = np.empty((5, *shape)), np.empty(shape, dtype=np.uint32)
-        _scale(scale, factor, part, bright[(slice(None), *at)], flags[at])
+        return _factor(plan, part[PIXEL_SUM])
+
+    def scale_sums(first: int, factor: NDArray[np.float64] | float) -> None:
+        at = (slice(None), *place(first))
+        _scale(scale, factor, sums[at], bright[at], flags[at[1:]])
+
+    factor = add(0)
+    # allocated only after the first sums, to reduce the peak memory
+    bright, flags = np.empty((5, *shape)), np.empty(shape, dtype=np.uint32)
+    scale_sums(0, factor)
+    for_each(lambda first: scale_sums(first, add(first)), range(step, number, step))
     numbers = (*sums[FLUX_SUMS], *bright, *sums[BACKGROUND_SUMS], sums[PIXEL_SUM])
     return dict(zip(_FLOAT_COLUMNS, numbers, strict=True)) | {"DQ": flags}, without_background
 

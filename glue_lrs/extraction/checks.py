@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.errors import Hint
 from glue_lrs.extraction.box_plan import column_numbers
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.findings import NEGLIGIBLE, SIGNIFICANT, Finding
+from glue_lrs.uncertainty.source_free import is_subtracted
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
@@ -30,6 +30,9 @@ _MAD = 0.6745
 #: Approximate number of pixels from which the level is determined, in regularly spaced integrations
 #: and rows. Reading all pixels of a stack would take longer than the extraction.
 _SAMPLE = 4096
+
+#: Step in rows for the mean column of the aperture: its edges differ little between rows.
+_EVERY = 16
 
 #: Maximum number of integrations from which the level is determined.
 _INTEGRATIONS = 4
@@ -59,8 +62,7 @@ def background_level(image: SlitImage, plan: BoxPlan) -> BackgroundLevel | None:
     plan : BoxPlan
         Rows and weights of the extraction.
     """
-    subtracted = LazyHeader.view(image.header).get("S_BKDSUB") == "COMPLETE"
-    if plan.background is not None or subtracted or image.is_extended_source:
+    if plan.background is not None or image.is_extended_source or is_subtracted(image):
         return None
     ranges = min(_RANGES, plan.n_rows)
     starts = np.arange(ranges) * (plan.n_rows // ranges)
@@ -82,26 +84,24 @@ def background_left(
         Column SURF_BRIGHT of the spectrum for all rows of the plan.
     """
     starts, level, error = found
-    bright = columns["SURF_BRIGHT"]
+    significant = level > SIGNIFICANT * error
+    if not significant.any():
+        return []
+    middle = (starts + np.append(starts[1:], plan.n_rows)) // 2
+    total, count = _sums_in_ranges(columns["SURF_BRIGHT"].reshape(-1, plan.n_rows), starts)
     if plan.correction is not None:
-        bright = bright / plan.correction(plan.wavelength, plan.total)
-    bright = bright.reshape(-1, plan.n_rows)
-    known = np.isfinite(bright)
-    total = np.add.reduceat(np.where(known, bright, 0.0).sum(axis=0), starts)
-    count = np.add.reduceat(known.sum(axis=0), starts)
+        total = total / plan.correction(plan.wavelength[middle], plan.total[middle])
     with np.errstate(invalid="ignore", divide="ignore"):
         fraction = level * count / total
-    significant = (level > SIGNIFICANT * error) & (count > 0)
-    left = (significant & ~(fraction < NEGLIGIBLE)).nonzero()[0]
+    left = (significant & (count > 0) & ~(fraction < NEGLIGIBLE)).nonzero()[0]
     if left.size == 0:
         return []
     order = np.abs(fraction[left])
-    ends = np.append(starts[1:], plan.n_rows)
-    middle = plan.wavelength[(starts + ends)[left] // 2]
+    wave = plan.wavelength[middle[left]]
     low, high = int(order.argmin()), int(order.argmax())
-    text = f"{order[high]:.0%} (at {middle[high]:.1f} um)"
+    text = f"{order[high]:.0%} (at {wave[high]:.1f} um)"
     if low != high:
-        text = f"{order[low]:.0%} (at {middle[low]:.1f} um) to {text}"
+        text = f"{order[low]:.0%} (at {wave[low]:.1f} um) to {text}"
     return [
         Finding(
             "background_left",
@@ -113,6 +113,19 @@ def background_left(
     ]
 
 
+def _sums_in_ranges(bright: Array, starts: NDArray[np.intp]) -> tuple[Array, NDArray[Any]]:
+    """Return the sum and the number of the finite values in each range of rows.
+
+    `bright` has the shape (integration, row).
+    """
+    total = np.add.reduceat(bright.sum(axis=0), starts)
+    if np.isfinite(total).all():
+        return total, len(bright) * np.diff(starts, append=bright.shape[1])
+    known = np.isfinite(bright)
+    total = np.add.reduceat(np.where(known, bright, 0.0).sum(axis=0), starts)
+    return total, np.add.reduceat(known.sum(axis=0), starts)
+
+
 def _levels(image: SlitImage, plan: BoxPlan, starts: NDArray[np.intp]) -> tuple[Array, Array]:
     """Return the level beside the aperture and its error in each range of rows.
 
@@ -120,24 +133,31 @@ def _levels(image: SlitImage, plan: BoxPlan, starts: NDArray[np.intp]) -> tuple[
     """
     inside = column_numbers(plan.source.runs)
     total, count = _column_sums(image, plan, starts.size)
-    weights = plan.source.values.sum(axis=0)
+    weights = plan.source.values[::_EVERY].sum(axis=0)
     centre = float(weights @ inside / weights.sum())
-    usable = (2 * count >= count.max(axis=1, keepdims=True)).all(axis=0)
+    complete = (count == count[0, 0]).all()
+    usable = np.ones(count.shape[1], dtype=bool)
+    if not complete:
+        usable = (2 * count >= count.max(axis=1, keepdims=True)).all(axis=0)
     usable[max(inside[0] - 1, 0) : inside[-1] + 2] = False  # with a margin of one column
     columns = usable.nonzero()[0]
     mean = total[:, columns] / np.maximum(count[:, columns], 1)
-    return _robust_level(mean, columns - centre)
+    return _robust_level(mean, np.asarray(columns - centre, dtype=float))
 
 
 def _robust_level(mean: Array, distance: Array) -> tuple[Array, Array]:
     """Return level and error from `_fit_level`, without columns that contain other sources."""
-    if distance.size >= _MIN_COLUMNS:
-        _, _, residual = _fit_level(mean.sum(axis=0), distance)
-        deviation = np.abs(residual)
-        kept = deviation <= SIGNIFICANT / _MAD * np.sort(deviation)[distance.size // 2]
-        if not kept.all():  # other sources or bad pixels are there
-            mean, distance = mean[:, kept], distance[kept]
-    level, error, _ = _fit_level(mean, distance)
+    if distance.size < _MIN_COLUMNS:
+        unknown = np.full(len(mean), np.nan)
+        return unknown, unknown
+    level, error, residual = _fit_level(mean, distance)
+    deviation = np.abs(residual.sum(axis=0))
+    kept = deviation <= SIGNIFICANT / _MAD * np.sort(deviation)[distance.size // 2]
+    number = np.count_nonzero(kept)
+    if number < distance.size:  # other sources or bad pixels are there
+        if number < _MIN_COLUMNS:
+            return np.full_like(level, np.nan), np.full_like(error, np.nan)
+        level, error, _ = _fit_level(mean[:, kept], distance[kept])
     return level, error
 
 
@@ -172,27 +192,23 @@ def _fit_level(mean: Array, distance: NDArray[Any]) -> tuple[Array, Array, Array
     Parameters
     ----------
     mean : ndarray
-        Mean of each column, shape (column,) or, for each range of rows, (range, column).
+        Mean of each column in each range of rows, shape (range, column).
     distance : ndarray
         Distance of each column from the source, shape (column,).
 
     Returns
     -------
     level, error, residual : ndarray
-        Level and its error, which are NaN if there are too few columns, and the residual of each
-        column.
+        Level and its error in each range, and the residual of each column, which is linear in the
+        mean.
     """
     number = distance.size
-    if number < _MIN_COLUMNS:
-        unknown = np.full(mean.shape[:-1], np.nan)
-        return unknown, unknown, np.zeros_like(mean)
-    wings = 1.0 / distance**2
+    wings = distance**-2.0
     middle = float(wings.sum()) / number
     contrast = wings - middle
     power = float(contrast @ contrast)
-    slope, average = mean @ contrast / power, mean.sum(axis=-1) / number
-    residual = mean - np.asarray(average)[..., np.newaxis]
-    residual -= np.asarray(slope)[..., np.newaxis] * contrast
-    variance = np.square(residual).sum(axis=-1) / (number - 2)
+    slope, average = mean @ contrast / power, mean.sum(axis=1) / number
+    residual = mean - average[:, np.newaxis] - slope[:, np.newaxis] * contrast
+    variance = np.einsum("rc,rc->r", residual, residual) / (number - 2)
     error = np.sqrt(variance * (1.0 / number + middle**2 / power))
     return average - slope * middle, error, residual

@@ -9,11 +9,11 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from glue_lrs._utils.source_file import release_memory
 from glue_lrs.errors import Hint, LRSError, LRSWarning, MeasurementError, SourceError
 from glue_lrs.extraction.drift import with_drift_columns
 from glue_lrs.fitting.drift import drift_model, share_drift_model
 from glue_lrs.fitting.time_outliers import group_edges
+from glue_lrs.image.lazy_plane import release_plane
 from glue_lrs.image.pixels import DATA_PLANES
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.image.stack import stack_in_memory, stack_part
@@ -146,8 +146,7 @@ class ChunkedExtraction(Sequence["Extraction"]):
         if self._release:
             for name in ("data", *DATA_PLANES):
                 plane = getattr(self.image, name)
-                for part in getattr(plane, "parts", [plane]):
-                    release_memory(getattr(part, "stored", part))
+                release_plane(plane)
 
     def __iter__(self) -> Iterator[Extraction]:
         return (self[index] for index in range(len(self)))

@@ -16,7 +16,8 @@ from glue_lrs.errors import LRSWarning, ReferenceFileError
 from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.profiles.psf import PSFProfile
-from glue_lrs.reference.schema import OPTIONS
+from glue_lrs.reference import schema
+from glue_lrs.reference.overrides import check_overrides
 
 if TYPE_CHECKING:
     from specutils import Spectrum
@@ -164,6 +165,29 @@ _PLACED = {
 }
 
 
+#: Names of all keys that `extract` accepts.
+ALL_KEYS = tuple(dict.fromkeys((*schema.KEYS, *schema.STEP, *schema.OPTIONS, *_PLACED)))
+
+
+def check_keys(keys: Mapping[str, Any]) -> None:
+    """Check keys as far as this is possible without an image.
+
+    Parameters
+    ----------
+    keys : mapping
+        Keys and parameters of an extraction, as for `extract`.
+
+    Raises
+    ------
+    ReferenceFileError
+        If a key or its value is wrong.
+    """
+    for key, (word, _) in _PLACED.items():
+        if keys.get(key) is not None:
+            one_of(word)(key, keys[key])
+    check_overrides({key: value for key, value in keys.items() if key not in _PLACED})
+
+
 def read_correction(
     image: SlitImage, path: str | PathLike[str], keys: Mapping[str, Any]
 ) -> ApertureCorrection | str | PathLike[str]:
@@ -178,7 +202,9 @@ def read_correction(
     keys : mapping
         Keys and parameters of the extraction, as for `extract`.
     """
-    image = image.as_source_type(OPTIONS["source_type"]("source_type", keys.get("source_type")))
+    image = image.as_source_type(
+        schema.OPTIONS["source_type"]("source_type", keys.get("source_type"))
+    )
     applied = keys.get("apply_apcorr") is not False and keys.get("extraction_type") != "optimal"
     if image.subarray is None or not image.is_point_source or not applied:
         return path

@@ -122,9 +122,10 @@ def with_excess_reported(image: SlitImage, extraction: Extraction) -> Extraction
     extraction : Extraction
         Result. The noise is that of a sum over as many pixels as its aperture has.
     """
-    if extraction.aperture_weight is None or image.is_stack or not is_subtracted(image):
+    total = extraction.aperture_weight
+    if total is None or total.size == 0 or image.is_stack or not is_subtracted(image):
         return extraction
-    width = float(np.median(extraction.aperture_weight))
+    width = float(np.sort(total)[total.size // 2])  # faster than np.median
     # Weights of an aperture of this width, whose last pixel is partial.
     weights = np.clip(width - np.arange(np.ceil(width)), 0.0, 1.0)
     finding = excess_noise(image, weights)

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 from glue_lrs._utils.validation import check_bool, one_of
 from glue_lrs.errors import Hint, LRSWarning, ReferenceFileError, quoted, warn
 from glue_lrs.fitting.drift import share_drift_model, without_hot_pixels
-from glue_lrs.fitting.time_outliers import FEWEST, without_time_outliers
+from glue_lrs.fitting.time_outliers import (
+    FEWEST,
+    number_of_integrations,
+    one_integration,
+    without_time_outliers,
+)
 from glue_lrs.image.drizzle import filled_fraction, without_filled_pixels
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.profiles.psf import PSFProfile
@@ -42,6 +47,23 @@ def prepared_image(operator: Extract1D, image: ImageSource) -> SlitImage:
             share_drift_model(found, clean)
         found = clean
     return found
+
+
+def prepared_integration(operator: Extract1D, image: SlitImage, number: int | None) -> SlitImage:
+    """Return an integration of a stack, or the median of all, prepared like the whole stack.
+
+    Outliers along time are those of the stack, which one integration alone does not reveal.
+
+    Parameters
+    ----------
+    operator : Extract1D
+        Operator that extracts the image.
+    image : SlitImage
+        Stack of integrations.
+    number : int or None
+        Index of the integration; None for the median of all.
+    """
+    return one_integration(prepared_image(operator, image), number)
 
 
 def typed_image(operator: Extract1D, image: ImageSource) -> SlitImage:
@@ -129,8 +151,10 @@ def unused_options(operator: Extract1D, image: SlitImage) -> list[Finding]:
             "filled_pixels 'lost' has no effect: the image has no drizzle weights (WHT with "
             "VAR_RNOISE), so that the pixels that drizzle filled in are unknown"
         )
-    if operator.time_outliers != "keep" and (not image.is_stack or len(image.data) < FEWEST):
-        number = f"{len(image.data)} integrations" if image.is_stack else "a single image"
+    integrations = number_of_integrations(image)
+    if operator.time_outliers != "keep" and integrations < FEWEST:
+        stack = image.is_stack or integrations > 1
+        number = f"{integrations} integrations" if stack else "a single image"
         notes.append(
             f"time_outliers {quoted(operator.time_outliers)} has no effect: expected a stack of at "
             f"least {FEWEST} integrations, found {number}"

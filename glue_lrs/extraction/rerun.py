@@ -17,7 +17,7 @@ from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.profiles.psf import PSFProfile
 from glue_lrs.reference.schema import IN_MEMORY
-from glue_lrs.spectra.provenance import check_record, column_sums
+from glue_lrs.spectra.provenance import Provenance, check_record, column_sums, same_recipe
 
 if TYPE_CHECKING:
     from glue_lrs.spectra.extraction import Extraction
@@ -110,6 +110,28 @@ def rerun(
                 subject=image.label,
             )
     return made
+
+
+def is_result(provenance: Mapping[str, Any] | None, operator: Extract1D, image: SlitImage) -> bool:
+    """Return whether a spectrum is the result of an operator for an image that was read from files.
+
+    The checksums of the files, the parameters, the references and the versions of the packages are
+    compared. No extraction is made.
+
+    Parameters
+    ----------
+    provenance : Provenance or mapping, optional
+        Provenance of the spectrum.
+    operator : Extract1D
+        Operator, which would be applied to the image.
+    image : SlitImage
+        Image.
+    """
+    source = image.segments or image.path
+    if provenance is None or not source:
+        return False
+    made = Provenance(operator.parameters, source, dict(operator.references))
+    return same_recipe(provenance, made)
 
 
 def _same_image(

@@ -32,7 +32,7 @@ def with_time_outliers_recorded(
     operator : Extract1D
         Operator that extracted the image.
     image : SlitImage
-        Image that was extracted, without its outliers along time.
+        Image that was extracted, without its outliers along time: a stack, or one integration.
     extraction : Extraction
         Result, which is returned unchanged if outliers along time were not searched for.
     """
@@ -42,19 +42,22 @@ def with_time_outliers_recorded(
     weights = operator.weights(image, operator.place(image)).full(image.shape)
     weights *= np.isfinite(image.wavelength)
     replaced = operator.time_outliers == "replace"
-    affected = np.zeros((len(image.data), len(weights)))  # sum of weights in each row
+    integrations = len(image.data) if image.is_stack else 1
+    affected = np.zeros((integrations, len(weights)))  # sum of weights in each row
     for places in (found.outliers, found.lost) if replaced else (found.outliers,):
         time, row, column = places
         np.add.at(affected, (time, row), weights[row, column])
     rows = rows_of_spectrum(extraction.wavelength, image, weights)
     name = "restored" if replaced else "rejected"
-    bits = quality_bits(extraction.columns["FLUX"].shape, {name: affected[:, rows] > REPORTED_LOSS})
+    shape = extraction.columns["FLUX"].shape
+    bits = quality_bits(shape, {name: (affected[:, rows] > REPORTED_LOSS).reshape(shape)})
     inside = weights[found.outliers[1], found.outliers[2]] > 0
-    number, total = int(inside.sum()), int((weights > 0).sum()) * len(image.data)
-    text = (
-        f"{number} of {total} pixels of the aperture are outliers along time, in "
-        f"{np.unique(found.outliers[0][inside]).size} of {len(image.data)} integrations; "
-    )
+    number, total = int(inside.sum()), int((weights > 0).sum()) * integrations
+    text = f"{number} of {total} pixels of the aperture are outliers along time"
+    if image.is_stack:
+        times = np.unique(found.outliers[0][inside]).size
+        text += f", in {times} of {integrations} integrations"
+    text += "; "
     values = {"outliers": number, "all": total}
     if replaced:
         filled = int((weights[found.lost[1], found.lost[2]] > 0).sum())

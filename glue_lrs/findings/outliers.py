@@ -21,38 +21,39 @@ _RANGES = 8
 #: fitted to a few per cent of its peak, which is significant in a bright source.
 _LEAST_CHANGE = 0.05
 
-#: Largest fraction of the flux of the source that is on outliers of a row. If there is more, the
-#: fit of the row rests on the wings, and the outliers may be due to a misfit of the profile.
+#: Largest fraction of the flux of the source that is on outliers of a row. If there is more, too
+#: little light is left to which the profile can be scaled.
 _MOST_LIGHT = 0.5
 
 
 def outlier_findings(case: Case) -> Iterator[Finding]:
-    """Yield a finding if outliers among the pixels of the aperture add to the flux.
+    """Yield a finding if outliers among the pixels of the aperture change the flux.
 
     The measurement fits the flux of the source in each row, so that an emission line, which has the
-    profile of the source, is no outlier, and a cosmic ray is one.
+    profile of the source, is no outlier, and a cosmic ray or a dead pixel is one.
     """
     row, column = case.measurement.outliers[:2].astype(int)
     if row.size == 0 or not case.inside(case.source):
         return
     number, rows = case.rows.size, np.flatnonzero(case.rows)
     light = np.bincount(row, case.profile(case.source)[row, column], number)
-    excess = np.bincount(row, case.weights[row, column] * case.measurement.outliers[2], number)
-    # The profile of a bright source at its short end leaves negative outliers, rays do not.
-    excess = np.where(light < _MOST_LIGHT, np.maximum(excess, 0.0), 0.0)[rows]
+    change = np.bincount(row, case.weights[row, column] * case.measurement.outliers[2], number)
+    change = np.where(light < _MOST_LIGHT, change, 0.0)[rows]
     level, share = np.zeros(rows.size), 0.0
     for part in np.array_split(np.arange(rows.size), min(_RANGES, rows.size)):
         level[part] = abs(float((case.source.flux[rows] * case.enclosed)[part].mean()))
-        share = max(share, float(excess[part].mean()) / max(float(level[part[0]]), 1e-300))
-    ratio = excess / np.maximum(level, 1e-300)
-    affected, worst = ratio > _LEAST_CHANGE, int(ratio.argmax())
+        mean = float(np.abs(change[part]).mean())
+        share = max(share, mean / max(float(level[part[0]]), 1e-300))
+    ratio = change / np.maximum(level, 1e-300)
+    affected, worst = np.abs(ratio) > _LEAST_CHANGE, int(np.abs(ratio).argmax())
     if not affected.any():
         return
     yield Finding(
         "outlier_flux" if share > NEGLIGIBLE else "outliers",
-        f"outliers, such as cosmic rays, add to the flux in {int(affected.sum())} of {rows.size} "
-        f"rows, {ratio[worst]:.0%} at {case.measurement.wavelength[rows[worst]]:.2f} um, and "
-        f"up to {share:.1%} to the mean flux of an eighth of the rows",
+        "outliers, such as cosmic rays and dead pixels, change the flux in "
+        f"{int(affected.sum())} of {rows.size} rows, by {ratio[worst]:+.0%} at "
+        f"{case.measurement.wavelength[rows[worst]]:.2f} um, and by up to {share:.1%} of the mean "
+        "flux of an eighth of the rows",
         {
             "rows": int(affected.sum()),
             "all": rows.size,

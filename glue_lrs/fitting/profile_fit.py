@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve
+from scipy.linalg import cho_solve, solve_triangular
 from scipy.ndimage import median_filter
+from scipy.optimize import nnls
 
 from glue_lrs._utils.statistics import running_mean
 from glue_lrs._utils.typing import Array, Mask
@@ -45,15 +46,18 @@ from glue_lrs.fitting.trace_parameters import (
 )
 from glue_lrs.profiles.base import Light
 from glue_lrs.profiles.empirical import EmpiricalLight, EmpiricalProfile
-from glue_lrs.profiles.shape_modes import WING_FRACTION, shape_modes
+from glue_lrs.profiles.shape_modes import shape_modes, wing_fractions
 
 #: Number of Legendre terms in the logarithm of the wavelength for the width, the wings, the modes
 #: of the core and those of the wings.
-_WIDTH_TERMS, _WING_TERMS, _CORE_TERMS, _WING_MODE_TERMS = 8, 4, 8, 3
+_WIDTH_TERMS, _WING_TERMS, _CORE_TERMS, _WING_MODE_TERMS = 8, 3, 8, 3
 
 #: Standard deviation of the prior on the logarithm of the width. It is divided by the number of
 #: each term, as is that on the coefficients of the modes, so that smooth functions are preferred.
 _WIDTH_PRIOR = 0.15
+
+#: Standard deviation of the prior on the coefficients of each wing, as a multiple of its mean.
+_WING_PRIOR = 3.0
 
 #: Standard deviation in columns of the prior on the coefficients of the trace polynomial for a
 #: single source; see `TRACE_PRIOR` for several.
@@ -173,6 +177,11 @@ class _Parameters:
 _POSITIONS, _TRACE, _WIDTH, _WINGS, _CORE_MODES, _WING_MODES = range(6)
 
 
+def _expected_wings() -> tuple[tuple[float, ...], ...]:
+    """Return the expected coefficients of the wings, as in `EmpiricalProfile`."""
+    return tuple((fraction,) * _WING_TERMS for fraction in wing_fractions().tolist())
+
+
 def _fitted_terms() -> Mask:
     """Return True for each fitted term of each deformation of the profile, shape (mode, term)."""
     number = np.where(shape_modes().core, _CORE_TERMS, _WING_MODE_TERMS)
@@ -223,7 +232,7 @@ class _ProfileFit:
         self.start_profile = EmpiricalProfile(
             domain=pixels.domain,
             width=(0.0,) * _WIDTH_TERMS,
-            wings=(WING_FRACTION if options.spline else 0.0,) + (0.0,) * (_WING_TERMS - 1),
+            wings=_expected_wings() if options.spline else (),
             coefficients=np.zeros((shape_modes().number, _CORE_TERMS)),
             reach=max(min(options.reach, pixels.columns.size), 4),
         )
@@ -242,10 +251,11 @@ class _ProfileFit:
                 np.where(used[part][:, np.newaxis], 1.0 / np.arange(1, terms + 1), 1e-6).ravel()
                 for part, terms in ((core, _CORE_TERMS), (~core, _WING_MODE_TERMS))
             ]
-            parts += [np.array(profile.width), np.array(profile.wings), *map(np.zeros_like, modes)]
+            wings = np.array(profile.wings).ravel()
+            parts += [np.array(profile.width), wings, *map(np.zeros_like, modes)]
             deviations += [
                 _WIDTH_PRIOR / np.arange(1, len(profile.width) + 1),
-                WING_FRACTION / np.arange(1, len(profile.wings) + 1),
+                _WING_PRIOR * wings,
                 *modes,
             ]
         else:
@@ -416,7 +426,7 @@ class _ProfileFit:
         return replace(
             self.start_profile,
             width=tuple(parameters[_WIDTH]),
-            wings=tuple(parameters[_WINGS]),
+            wings=tuple(map(tuple, parameters[_WINGS].reshape(-1, _WING_TERMS))),
             coefficients=coefficients,
         )
 
@@ -460,7 +470,9 @@ class _ProfileFit:
         if _WIDTH in kinds:
             out.append((total(part.d_width() for part in parts), terms[:, :_WIDTH_TERMS]))
         if _WINGS in kinds:
-            out.append((total(part.d_wings() for part in parts), terms[:, :_WING_TERMS]))
+            out.append(
+                (total(part.d_wings() for part in parts), light.rows.wing_terms(_WING_TERMS))
+            )
         if _CORE_MODES in kinds:
             modes = parts[0].d_modes(flux[:, 0])
             for f, part in zip(flux.T[1:], parts[1:], strict=True):
@@ -526,15 +538,16 @@ class _ProfileFit:
                 self._choose_prior(matrix, gradient, free)
             precision = parameters.deviation[free] ** -2.0
             gradient -= precision * (parameters.values - parameters.mean)[free]
-            factor = cholesky(matrix + np.diag(precision))
-            change = cho_solve(factor, gradient)
-            if float(change @ gradient) < _CONVERGED and step >= evidence:
+            total = matrix + np.diag(precision)
+            change = self._step(total, gradient, free)
+            gain = float(change @ (2.0 * gradient - total @ change))
+            if gain < _CONVERGED and step >= evidence:
                 break
             before = state.chi2 + parameters.penalty
             for _ in range(_TRIALS):
                 if damping:
-                    damped = matrix + np.diag(precision + damping * np.diag(matrix))
-                    change = cho_solve(cholesky(damped), gradient)
+                    damped = total + np.diag(damping * np.diag(matrix))
+                    change = self._step(damped, gradient, free)
                 values = parameters.values.copy()
                 values[free] += self._limit(change, kinds) * change
                 trial = replace(parameters, values=values)
@@ -547,7 +560,37 @@ class _ProfileFit:
             else:
                 break
         self.state = state
-        self._store_errors(cho_solve(factor, np.eye(free.size)), kinds)
+        self._store_errors(cho_solve(cholesky(total), np.eye(free.size)), kinds)
+
+    def _step(self, matrix: Array, gradient: Array, free: NDArray[np.intp]) -> Array:
+        """Solve the normal equations under the condition that no wing becomes negative.
+
+        The parameters without a limit are eliminated; the others follow from a non-negative least
+        squares fit.
+
+        Parameters
+        ----------
+        matrix, gradient : ndarray
+            Normal matrix (n, n) and right-hand side (n,), with the prior.
+        free : ndarray of int
+            Numbers of the n fitted parameters.
+        """
+        wings = self.parameters.slice(_WINGS)
+        limited = (free >= wings.start) & (free < wings.stop)
+        step = cho_solve(cholesky(matrix), gradient)
+        least = -self.parameters.values[free]
+        if not (limited & (step < least)).any():
+            return step
+        rest = cholesky(matrix[np.ix_(~limited, ~limited)])
+        across = matrix[np.ix_(~limited, limited)]
+        follow = cho_solve(rest, across)
+        reduced = matrix[np.ix_(limited, limited)] - across.T @ follow
+        vector = gradient[limited] - follow.T @ gradient[~limited]
+        factor = np.linalg.cholesky(reduced).T
+        target = solve_triangular(factor, vector, trans=1) - factor @ least[limited]
+        step[limited] = nnls(factor, target)[0] + least[limited]
+        step[~limited] = cho_solve(rest, gradient[~limited]) - follow @ step[limited]
+        return step
 
     def _limit(self, change: Array, kinds: list[int]) -> float:
         """Return the factor, at most 1, that limits the change of positions and width in a step."""

@@ -91,6 +91,19 @@ class TimeOutliers:
     outlier_values: dict[str, NDArray[Any]]
     lost_values: dict[str, NDArray[Any]]
 
+    def of_integration(self, number: int) -> TimeOutliers:
+        """Return the pixels of one integration, as those of a stack that contains only this one."""
+        parts: list[Any] = []
+        for places, values in (
+            (self.outliers, self.outlier_values),
+            (self.lost, self.lost_values),
+        ):
+            inside = places[0] == number
+            moved = places[:, inside].copy()
+            moved[0] = 0
+            parts += [moved, {name: value[inside] for name, value in values.items()}]
+        return TimeOutliers(parts[0], parts[2], parts[1], parts[3])
+
     def without(self, image: SlitImage, how: Literal["lost", "replace"]) -> SlitImage:
         """Return the stack without outliers. Its planes are patched when they are read.
 
@@ -126,6 +139,9 @@ _FOUND: WeakKeyDictionary[SlitImage, TimeOutliers] = WeakKeyDictionary()
 _WITHOUT: WeakKeyDictionary[SlitImage, dict[str, SlitImage]] = WeakKeyDictionary()
 _REMOVED: WeakKeyDictionary[SlitImage, TimeOutliers] = WeakKeyDictionary()
 
+#: Number of integrations of the stack from which `one_integration` took an image.
+_TAKEN_FROM: WeakKeyDictionary[SlitImage, int] = WeakKeyDictionary()
+
 
 def without_time_outliers(image: SlitImage, how: Literal["lost", "replace"]) -> SlitImage:
     """Return a stack without outliers along time.
@@ -154,6 +170,32 @@ def without_time_outliers(image: SlitImage, how: Literal["lost", "replace"]) -> 
 def removed_time_outliers(image: SlitImage) -> TimeOutliers | None:
     """Return the outliers that `without_time_outliers` removed from an image, or None."""
     return _REMOVED.get(image)
+
+
+def one_integration(image: SlitImage, number: int | None) -> SlitImage:
+    """Return an integration of a stack, of which `removed_time_outliers` are those of the stack.
+
+    Parameters
+    ----------
+    image : SlitImage
+        Stack, from which `without_time_outliers` may have removed outliers.
+    number : int or None
+        Index of the integration; None for the median of all.
+    """
+    made = image.median() if number is None else image.integration(number)
+    _TAKEN_FROM[made] = len(image.data)
+    found = _REMOVED.get(image)
+    if found is not None and number is not None:
+        _REMOVED[made] = found.of_integration(number)
+    return made
+
+
+def number_of_integrations(image: SlitImage) -> int:
+    """Return the number of integrations in which outliers along time can be searched for.
+
+    For an image from `one_integration`, it is that of the stack.
+    """
+    return len(image.data) if image.is_stack else _TAKEN_FROM.get(image, 1)
 
 
 def find_time_outliers(image: SlitImage) -> TimeOutliers:

@@ -1,22 +1,20 @@
-"""Planes of stacks that are like arrays, but of which only selected parts are read into memory."""
+"""Planes of stacks that are read from several files, or whose flags are stored with an offset."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from types import EllipsisType
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-#: Index of an axis, or Ellipsis.
-_Index: TypeAlias = int | slice | EllipsisType | NDArray[np.intp]
+from glue_lrs.image.lazy_plane import LazyPlane, Plane, part_of
 
 #: Offset with which FITS stores unsigned integers of 32 bits: adding it inverts the highest bit.
 _OFFSET = np.uint32(1 << 31)
 
 
-class FlagPlane:
+class FlagPlane(LazyPlane):
     """Flags as FITS stores unsigned integers: signed, and lower by 2**31.
 
     Indexing returns an array of the unsigned flags.
@@ -27,92 +25,81 @@ class FlagPlane:
         Stored values, which may be memory-mapped, shape (integration, row, column).
     """
 
-    dtype = np.dtype(np.uint32)
-
     def __init__(self, stored: NDArray[np.int32]) -> None:
         self.stored = np.asarray(stored)
-        self.shape = self.stored.shape
 
-    def __len__(self) -> int:
-        return len(self.stored)
+    @property
+    def parts(self) -> tuple[Plane, ...]:
+        """The stored values."""
+        return (self.stored,)
 
     def part(self, where: slice) -> FlagPlane:
         """Return the flags of some of the integrations, without reading them."""
         return FlagPlane(self.stored[where])
 
-    def __getitem__(self, where: _Index | tuple[_Index, ...]) -> NDArray[np.uint32]:
-        return np.array(self.stored[where], dtype=np.int32).view(np.uint32) ^ _OFFSET
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of integrations, rows and columns."""
+        return self.stored.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the flags, uint32."""
+        return np.dtype(np.uint32)
+
+    def _read(self, times: slice, rows: slice) -> NDArray[Any]:
+        return np.array(self.stored[times, rows], dtype=np.int32).view(np.uint32) ^ _OFFSET
 
 
-class JoinedPlane:
+class JoinedPlane(LazyPlane):
     """Stacks of several segments, joined along the axis of the integrations.
 
     The arrays of the segments, which may be memory-mapped, are neither copied nor modified.
     Indexing returns an array: a view if the selected integrations are in one segment, else a copy.
-    NumPy functions receive a copy of the full array.
 
     Parameters
     ----------
-    parts : sequence of ndarray or FlagPlane
+    parts : sequence of ndarray or LazyPlane
         Planes of the segments, shape (integration, row, column), with the same rows and columns.
     """
 
-    def __init__(self, parts: Sequence[NDArray[Any] | FlagPlane]) -> None:
+    def __init__(self, parts: Sequence[Plane]) -> None:
         # Slicing a memory map is slower than slicing an array.
-        self.parts = [p if isinstance(p, FlagPlane) else np.asarray(p) for p in parts]
-        self.starts = np.cumsum([0, *map(len, self.parts)])
-        self.shape = (int(self.starts[-1]), *self.parts[0].shape[1:])
-        self.dtype = np.result_type(*(part.dtype for part in self.parts))
-        self.ndim = len(self.shape)
-        self.size = int(np.prod(self.shape))
+        self._parts = tuple(p if isinstance(p, LazyPlane) else np.asarray(p) for p in parts)
+        self._starts = np.cumsum([0, *map(len, self._parts)]).tolist()
+        self._dtype = np.result_type(*(part.dtype for part in self._parts))
 
-    def __len__(self) -> int:
-        return self.shape[0]
+    @property
+    def parts(self) -> tuple[Plane, ...]:
+        """Planes of the segments."""
+        return self._parts
 
-    def __getitem__(self, where: _Index | tuple[_Index, ...]) -> NDArray[Any]:
-        """Return the selected part, as for an array whose first axis is not indexed by an array."""
-        first, *rest = where if isinstance(where, tuple) else (where,)
-        if first is Ellipsis:  # stands for the first axis, unless all axes are indexed
-            first, *rest = rest if len(rest) == self.ndim else (slice(None), first, *rest)
-        if isinstance(first, int | np.integer):
-            number = range(len(self))[first]
-            segment = int(np.searchsorted(self.starts, number, side="right")) - 1
-            return self.parts[segment][(number - int(self.starts[segment]), *rest)]
-        if not isinstance(first, slice):
-            raise TypeError(f"the integrations are {first!r}, expected an integer or a slice")
-        pieces = [part[(selected, *rest)] for part, selected in self._selected(first)]
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of integrations, rows and columns."""
+        return (self._starts[-1], *self._parts[0].shape[1:])
 
     def part(self, where: slice) -> JoinedPlane:
-        """Return the plane with some of the integrations, in ascending order, without reading it.
+        """Return the plane with some of the integrations, without reading it."""
+        pieces = [part_of(part, times) for part, times in self._selected(where)]
+        return JoinedPlane(pieces or [part_of(self._parts[0], slice(0, 0))])
 
-        Raises
-        ------
-        ValueError
-            If the integrations are in descending order.
-        """
-        parts = [
-            part.part(selected) if isinstance(part, FlagPlane) else part[selected]
-            for part, selected in self._selected(where)
-        ]
-        return JoinedPlane(parts)
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Common type of the values in the segments."""
+        return self._dtype
 
-    def _selected(self, where: slice) -> Iterator[tuple[NDArray[Any] | FlagPlane, slice]]:
+    def _read(self, times: slice, rows: slice) -> NDArray[Any]:
+        pieces = [part[where, rows] for part, where in self._selected(times)]
+        if not pieces:  # nothing is selected
+            return self._parts[0][0:0, rows]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def _selected(self, where: slice) -> Iterator[tuple[Plane, slice]]:
         """Yield the parts with selected integrations, and the slice that selects them."""
-        first, last, step = where.indices(len(self))
-        if step < 0:
-            raise ValueError("the integrations are in descending order, expected ascending order")
-        number = first
-        for part, start in zip(self.parts, self.starts.tolist(), strict=False):
+        number, last, step = where.indices(len(self))
+        for part, start in zip(self._parts, self._starts, strict=False):
             end = min(last, start + len(part))
             if start <= number < end:
                 yield part, slice(number - start, end - start, step)
                 number += -(-(end - number) // step) * step
-        if number == first:  # nothing is selected
-            yield self.parts[0], slice(0, 0)
-
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        """Return a copy of the full array in memory."""
-        if copy is False:
-            raise ValueError("the planes of several segments cannot be an array without a copy")
-        return np.concatenate([part[...] for part in self.parts], dtype=dtype)

@@ -7,15 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glue_lrs.image.lazy_plane import LazyPlane, Plane, part_of
 
-class PatchedPlane:
+
+class PatchedPlane(LazyPlane):
     """Plane of a stack in which some values are replaced, without a copy of the plane in memory.
 
     An index gives a new array with the replaced values, in native byte order.
 
     Parameters
     ----------
-    plane : ndarray
+    plane : ndarray or LazyPlane
         Plane of shape (integration, row, column), which may be memory-mapped. It is not modified.
     places : ndarray of int
         Integration, row and column of each replaced value, shape (3, value), with ascending
@@ -24,7 +26,7 @@ class PatchedPlane:
         Values at these places, shape (value,), or one value for all of them.
     """
 
-    def __init__(self, plane: NDArray[Any], places: NDArray[np.intp], values: Any) -> None:
+    def __init__(self, plane: Plane, places: NDArray[np.intp], values: Any) -> None:
         #: Plane without the replaced values.
         self.base = plane
         self._places = places
@@ -43,13 +45,12 @@ class PatchedPlane:
         kept = (time >= start) & (time < stop) & ((time - start) % step == 0)
         places = self._places[:, kept]
         places[0] = (places[0] - start) // step
-        base = self.base.part(where) if hasattr(self.base, "part") else self.base[where]
-        return PatchedPlane(base, places, self._values[kept])
+        return PatchedPlane(part_of(self.base, where), places, self._values[kept])
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the values, in native byte order."""
-        return self.base.dtype.newbyteorder("=")
+    def parts(self) -> tuple[Plane, ...]:
+        """The plane without the replaced values."""
+        return (self.base,)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -57,43 +58,24 @@ class PatchedPlane:
         return self.base.shape
 
     @property
-    def ndim(self) -> int:
-        """Number of axes, which is 3."""
-        return len(self.shape)
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values, in native byte order."""
+        return self.base.dtype.newbyteorder("=")
 
-    @property
-    def size(self) -> int:
-        """Number of values."""
-        return int(np.prod(self.shape))
-
-    def __len__(self) -> int:
-        return len(self.base)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[:], dtype=dtype)
-
-    def __getitem__(self, index: Any) -> NDArray[Any]:
-        parts = list(index) if isinstance(index, tuple) else [index]
-        if any(part is None or getattr(part, "dtype", None) == np.bool_ for part in parts):
-            return np.asarray(self)[index]
-        omitted = [slice(None)] * (self.ndim + any(part is ... for part in parts) - len(parts))
-        at = next((i for i, part in enumerate(parts) if part is ...), len(parts))
-        parts[at : at + 1] = omitted
-        # Only the integrations and rows in question are read, the columns are selected at the end.
-        times, rows = _span(parts[0], self.shape[0]), _span(parts[1], self.shape[1])
+    def _read(self, times: slice, rows: slice) -> NDArray[Any]:
         read = np.array(self.base[times, rows], dtype=self.dtype)
         first, last = np.searchsorted(self._places[0], (times.start, times.stop))
-        places = self._places[:, first:last]
-        inside = (places[1] >= rows.start) & (places[1] < rows.stop)
-        time, row, column = places[:, inside]
-        read[time - times.start, row - rows.start, column] = self._values[first:last][inside]
-        return np.asarray(read[_within(parts[0]), _within(parts[1]), parts[2]])
+        time, row, column = self._places[:, first:last]
+        time, row = time - times.start, row - rows.start
+        inside = (row >= 0) & (row < rows.stop - rows.start)
+        inside &= (time % times.step == 0) & (row % rows.step == 0)
+        at = time[inside] // times.step, row[inside] // rows.step, column[inside]
+        read[at] = self._values[first:last][inside]
+        return read
 
 
-class MarkedFlags:
+class MarkedFlags(LazyPlane):
     """DQ plane of a stack in which some pixels are flagged in all integrations.
-
-    An index gives a new array, in native byte order.
 
     Parameters
     ----------
@@ -103,46 +85,27 @@ class MarkedFlags:
         Flags that are set in all integrations, shape (row, column).
     """
 
-    dtype = np.dtype(np.uint32)
-    ndim = 3
-
-    def __init__(self, plane: NDArray[Any], marks: NDArray[np.uint32]) -> None:
-        self._plane, self._marks, self.shape = plane, marks, plane.shape
-        self.size = int(np.prod(self.shape))
-
-    def __len__(self) -> int:
-        return len(self._plane)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[:], dtype=dtype)
-
-    def __getitem__(self, index: Any) -> NDArray[np.uint32]:
-        flags = np.asarray(self._plane[index], dtype=np.uint32)
-        return np.asarray(flags | np.broadcast_to(self._marks, self.shape)[index])
+    def __init__(self, plane: Plane, marks: NDArray[np.uint32]) -> None:
+        self._plane, self._marks = plane, marks
 
     def part(self, where: slice) -> MarkedFlags:
         """Return the plane with some of the integrations, without reading it."""
-        plane: Any = self._plane
-        return MarkedFlags(
-            plane.part(where) if hasattr(plane, "part") else plane[where], self._marks
-        )
+        return MarkedFlags(part_of(self._plane, where), self._marks)
 
+    @property
+    def parts(self) -> tuple[Plane, ...]:
+        """The plane without the additional flags."""
+        return (self._plane,)
 
-def _span(part: Any, number: int) -> slice:
-    """Return the contiguous range of an axis that contains what an index selects."""
-    if isinstance(part, slice):
-        start, stop, step = part.indices(number)
-        return slice(start, max(start, stop)) if step > 0 else slice(0, number)
-    if isinstance(part, int | np.integer):
-        at = range(number)[int(part)]
-        return slice(at, at + 1)
-    return slice(0, number)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of integrations, rows and columns."""
+        return self._plane.shape
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the flags, uint32."""
+        return np.dtype(np.uint32)
 
-def _within(part: Any) -> Any:
-    """Return an index of the same values relative to the start of their range (see `_span`)."""
-    if isinstance(part, slice) and (part.step or 1) > 0:
-        return slice(None, None, part.step)
-    if isinstance(part, int | np.integer):
-        return 0
-    return part
+    def _read(self, times: slice, rows: slice) -> NDArray[Any]:
+        return np.asarray(self._plane[times, rows], dtype=np.uint32) | self._marks[rows]

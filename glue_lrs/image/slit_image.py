@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from glue_lrs._utils.display import described, html, joined, span_text
 from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.registry import unified_io
-from glue_lrs._utils.source_file import SourceFile, is_mapped
+from glue_lrs._utils.source_file import SourceFile
 from glue_lrs.errors import LRSError, LRSWarning, ProductError, warn
+from glue_lrs.image.lazy_plane import in_mapped_file
 from glue_lrs.image.pixels import DATA_PLANES, PLANES
 from glue_lrs.image.specutils2d import image_to_spectrum, spectrum_changes
 from glue_lrs.image.stack import integration_planes, median_planes
@@ -426,8 +427,7 @@ class SlitImage:
     @property
     def _is_mapped(self) -> bool:
         """Whether a plane is in a memory-mapped file."""
-        planes: list[Any] = [getattr(self, n) for n in ("data", *DATA_PLANES, "wavelength")]
-        return any(is_mapped(part) for plane in planes for part in getattr(plane, "parts", [plane]))
+        return any(in_mapped_file(getattr(self, n)) for n in ("data", *DATA_PLANES, "wavelength"))
 
     @classmethod
     def from_spectrum(cls, spectrum: Spectrum) -> SlitImage:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from glue_lrs._utils.statistics import masked_median, median_variance
 from glue_lrs.errors import LRSError
+from glue_lrs.image.lazy_plane import part_of
 from glue_lrs.image.pixels import DATA_PLANES, PLANES, good_pixels
 from glue_lrs.instrument import DO_NOT_USE
 
@@ -45,7 +46,7 @@ def stack_part(image: SlitImage, where: slice | NDArray[np.intp]) -> SlitImage:
         Integrations in ascending order. Integers are for planes that are in memory.
     """
     names = ("data", *DATA_PLANES)
-    planes = {n: _part(p, where) for n in names if (p := getattr(image, n)) is not None}
+    planes = {n: part_of(p, where) for n in names if (p := getattr(image, n)) is not None}
     times = image.times
     if times is not None and len(times) == len(image.data):
         planes["times"] = times[where]
@@ -61,10 +62,6 @@ def stack_in_memory(image: SlitImage) -> SlitImage:
             values = np.asarray(plane[:])
             planes[name] = values.astype(values.dtype.newbyteorder("="), copy=False)
     return image.derived(**planes)
-
-
-def _part(plane: Any, where: slice | NDArray[np.intp]) -> Any:
-    return plane.part(where) if hasattr(plane, "part") else plane[where]
 
 
 def median_planes(image: SlitImage) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
     with naming(label):
         try:
             _check_target(target, overwrite)
-            _remove_remains(target.parent)
+            _remove_remains_once(target.parent)
             yield temporary
             if target.exists() and overwrite:
                 shutil.copymode(target, temporary)
@@ -111,9 +111,8 @@ def _computer() -> int:
     return zlib.crc32("".join(parts).encode())
 
 
-@functools.cache
-def _remove_remains(folder: Path) -> None:
-    """Remove temporary files of processes that were killed, once for each folder.
+def remove_remains(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed from a folder.
 
     Files of other users and of processes that are running are kept. Whether a process of another
     computer is running is unknown: its files are kept until they are old.
@@ -134,6 +133,9 @@ def _remove_remains(folder: Path) -> None:
                 old = time.time() - found.st_mtime > _OLD
                 if found.st_uid == os.getuid() and (here or old):
                     os.unlink(entry.path)
+
+
+_remove_remains_once = functools.cache(remove_remains)
 
 
 def _is_running(process: int) -> bool:

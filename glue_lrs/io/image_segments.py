@@ -100,25 +100,26 @@ def read_images(source: Source | Sequence[Source]) -> SlitImage:
 
 
 def group_segments(paths: Sequence[str]) -> list[list[str]]:
-    """Group the paths of images, such that the segments of an exposure are in one group.
+    """Group the paths of images or spectra, such that the segments of an exposure are in one group.
 
     Parameters
     ----------
     paths : sequence of str
-        s2d, cal and calints files.
+        s2d, cal and calints files, or x1dints files.
 
     Returns
     -------
     list of list of str
-        Groups in the order of their first files. A calints whose exposure or first integration is
-        not in its header, or whose first integration is that of another file, is alone.
+        Groups in the order of their first files. A calints or x1dints whose exposure or first
+        integration is not in its header, or whose first integration is that of another file, is
+        alone.
     """
     groups: dict[object, list[str]] = {}
     starts: dict[object, list[object]] = {}
     for number, path in enumerate(paths):
         with opened(path) as (hdulist, _):
             header = hdulist[0].header
-            stack = identify_kind(hdu_by_name(hdulist)) == "calints"
+            stack = identify_kind(hdu_by_name(hdulist)) in {"calints", "x1dints"}
         key: object = exposure_of(header) if stack else None
         start = header.get("INTSTART")
         if key is None or start is None or start in starts.setdefault(key, []):

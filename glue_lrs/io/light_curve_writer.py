@@ -1,23 +1,23 @@
-"""Writer of light curves as ECSV and FITS files."""
+"""Writer of light curves as ECSV and FITS files, and reader of their provenance."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.io import fits
+from astropy.table import Table
 
-from glue_lrs.errors import WriteError
-from glue_lrs.io.files import asdf_hdu, atomic_write
+from glue_lrs.errors import WriteError, naming
+from glue_lrs.io.files import asdf_hdu, atomic_write, opened, reading
 from glue_lrs.io.headers import product_header, set_card
-from glue_lrs.io.provenance import PROVENANCE_KEY
+from glue_lrs.io.provenance import PROVENANCE_KEY, stored_provenance
 from glue_lrs.spectra.provenance import json_tree
 
 if TYPE_CHECKING:
-    from astropy.table import Table
-
     from glue_lrs.timeseries.curve import LightCurve
 
 #: Names of the extensions with the light curves, and with the wavelengths of their bands.
@@ -70,6 +70,32 @@ def write_light_curve(
         tree = asdf_hdu({PROVENANCE_KEY: json_tree(curve.provenance)})
         hdulist = fits.HDUList([fits.PrimaryHDU(header=header), *tables, tree])
         hdulist.writeto(temporary, output_verify="silentfix")
+
+
+def read_provenance(path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """Read the provenance of light curves that `write_light_curve` wrote.
+
+    Parameters
+    ----------
+    path : str or path-like
+        ECSV or FITS file.
+
+    Returns
+    -------
+    mapping
+        Record as in ``LightCurve.provenance``, empty if the file has none.
+
+    Raises
+    ------
+    LRSError
+        If the file cannot be read.
+    """
+    if str(os.fspath(path)).lower().endswith(".ecsv"):
+        with naming(os.fspath(path)), reading("the table"):
+            return dict(Table.read(path, format="ascii.ecsv").meta.get(PROVENANCE_KEY) or {})
+    with opened(path) as (hdulist, label):
+        stored = stored_provenance(hdulist, label)
+        return {} if stored is None else stored()
 
 
 def _curve_hdu(curve: LightCurve) -> fits.BinTableHDU:

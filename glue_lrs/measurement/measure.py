@@ -20,6 +20,7 @@ from glue_lrs.image.source_position import SourcePosition, expected_position
 from glue_lrs.instrument import FWHM, PIXEL_SCALE
 from glue_lrs.measurement.band_fit import BandFit, assign_bands
 from glue_lrs.measurement.measurement import DetectedSource, Measurement
+from glue_lrs.measurement.outliers import deviations
 from glue_lrs.profiles.diffraction import profile_fwhm
 
 if TYPE_CHECKING:
@@ -251,10 +252,12 @@ class _Evaluation:
         return np.sqrt(np.einsum("ri,ij,rj->r", jacobian, self.covariance, jacobian))
 
     def _outliers(self) -> Array:
-        """Return row, column and excess over the model of each rejected pixel, shape (3, pixel)."""
-        row, column = np.nonzero(self.slit.good & ~self.model.good)
-        excess = (self.slit.data - self.fit.linear.model)[row, column]
-        return np.stack([self.slit.rows[row], self.slit.columns[column], excess])
+        """Return row, column and deviation of each rejected pixel, shape (3, pixel)."""
+        slit, linear = self.slit, self.fit.linear
+        row, column = np.nonzero(slit.good & ~self.model.good)
+        sources = linear.model - linear.background
+        found = deviations(slit.data, linear.model, sources, self.model.good, (row, column))
+        return np.stack([slit.rows[row], slit.columns[column], found])
 
     def _sign(self, s: int) -> float:
         """Return the sign of the weighted sum of the flux of source `s` over all rows."""

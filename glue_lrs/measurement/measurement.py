@@ -155,7 +155,8 @@ class Measurement:
     rejected : int
         Number of pixels that were rejected as outliers, without pixels that are bad in the image.
     outliers : ndarray
-        Row, column and excess over the model of each of these pixels, shape (3, rejected).
+        Row, column and deviation of each of these pixels from the model, shape (3, rejected). If a
+        pixel deviates less from what its neighbouring rows lead to expect, this is its deviation.
     chi2 : float
         Reduced chi-square of the fit.
     noise_factor : float

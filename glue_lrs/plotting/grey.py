@@ -16,10 +16,12 @@ from astropy.visualization import (
 )
 
 from glue_lrs.errors import LRSError, nearest, quoted
+from glue_lrs.image.pixels import lost_pixels
 from glue_lrs.instrument import NOMINAL_RANGE
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Floats
+    from glue_lrs.image.slit_image import SlitImage
 
 #: Colour map of images: bright pixels are white.
 CMAP = "gray"
@@ -38,6 +40,16 @@ _CUTS = (1.0, 99.7)
 #: Maximum distance of the lower limit from the median, relative to that of the upper limit, so that
 #: negative traces do not determine it.
 _BELOW = 0.1
+
+
+def displayed_part(image: SlitImage) -> tuple[slice, slice]:
+    """Return the rows and columns of an image to display: the bounding box with a margin."""
+    (left, right), (bottom, top) = image.bounding_box
+    rows, columns = image.shape
+    return (
+        slice(max(int(np.floor(bottom)) - 4, 0), min(int(np.ceil(top)) + 5, rows)),
+        slice(max(int(np.floor(left)) - 2, 0), min(int(np.ceil(right)) + 3, columns)),
+    )
 
 
 def grey_limits(values: Floats, wavelength: Floats) -> tuple[float, float]:
@@ -68,13 +80,31 @@ def grey_limits(values: Floats, wavelength: Floats) -> tuple[float, float]:
     return (bottom, top) if top > bottom else (bottom - 1.0, bottom + 1.0)
 
 
-def grey_norm(values: Floats, wavelength: Floats, stretch: str = "asinh") -> Any:
-    """Return the normalisation of the shown part of an image.
+def image_limits(image: SlitImage) -> tuple[float, float]:
+    """Return the limits of the grey scale for the displayed part of an image.
 
     Parameters
     ----------
-    values, wavelength : ndarray
-        Pixel values and wavelengths, as for `grey_limits`.
+    image : SlitImage
+        Single image, not a stack. Lost pixels (`glue_lrs.image.pixels.lost_pixels`) are ignored.
+
+    Returns
+    -------
+    (float, float)
+        Values that are black and white; see `grey_limits`.
+    """
+    part = displayed_part(image)
+    good = np.where(lost_pixels(image, part), np.nan, np.asarray(image.data[part], dtype=float))
+    return grey_limits(good, np.asarray(image.wavelength)[part])
+
+
+def grey_norm(image: SlitImage, stretch: str = "asinh") -> Any:
+    """Return the normalisation of the displayed part of an image.
+
+    Parameters
+    ----------
+    image : SlitImage
+        Single image, as for `image_limits`.
     stretch : {"asinh", "linear", "sqrt", "log"}
         Name of the stretch.
 
@@ -93,5 +123,5 @@ def grey_norm(values: Floats, wavelength: Floats, stretch: str = "asinh") -> Any
         raise LRSError(
             f"stretch is {quoted(stretch)}{hint}, expected one of {', '.join(STRETCHES)}"
         )
-    low, high = grey_limits(values, wavelength)
+    low, high = image_limits(image)
     return ImageNormalize(vmin=low, vmax=high, stretch=STRETCHES[stretch](), invalid=None)

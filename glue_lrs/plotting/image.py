@@ -6,8 +6,8 @@ The functions draw into the given axes, or into the current axes of pyplot, and 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
+from itertools import chain, cycle
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -36,12 +36,15 @@ if TYPE_CHECKING:
 #: for all of them. A smaller range is not visible.
 _STRAIGHT = 0.05
 
+#: Colours of several apertures on one image. Blue is that of background regions.
+_APERTURES = (style.APERTURE, style.SKY, style.GREEN, style.ORANGE, style.PURPLE)
+
 # --- image -------------------------------------------------------------------------------------
 
 
 def plot_image(
     image: SlitImage,
-    extract: Extract1D | None = None,
+    extract: Extract1D | Mapping[str, Extract1D] | None = None,
     *,
     integration: int = 0,
     ax: Axes | None = None,
@@ -57,9 +60,9 @@ def plot_image(
     ----------
     image : SlitImage
         Image to draw.
-    extract : Extract1D, optional
+    extract : Extract1D or mapping of str to Extract1D, optional
         `Extract1D` operator whose aperture and background regions are drawn at the positions that
-        they have on this image.
+        they have on this image; or several operators, with the labels of their apertures as keys.
     integration : int
         Index of the integration of a stack, counted from 0.
     ax : `~matplotlib.axes.Axes`, optional
@@ -68,7 +71,7 @@ def plot_image(
         Rows to mark with a line, such as the rows of cuts.
     stretch : {"asinh", "linear", "sqrt", "log"}
         Stretch of the grey scale, whose limits follow from the displayed part of the image
-        (`glue_lrs.plotting.grey.grey_limits`).
+        (`glue_lrs.plotting.grey.image_limits`).
     xlim, ylim : (float, float), optional
         Columns and rows to display; by default, the bounding box with a margin.
     legend : bool
@@ -83,17 +86,23 @@ def plot_image(
     Raises
     ------
     LRSError
-        If the integration or the stretch does not exist, or the aperture has no pixel on the image.
+        If the integration or the stretch does not exist, or an aperture has no pixel on the image.
+
+    Examples
+    --------
+    ::
+
+        glue_lrs.plot_image(image, {"8 pixels": default, "12 pixels": wider})
     """
-    part = _displayed_part(image)
+    operators = _labelled(extract)
     data = _data(image, integration)
-    norm = grey.grey_norm(data[part], np.asarray(image.wavelength)[part], stretch)
-    if extract is not None:
-        extract.weights(image, extract.place(image))  # raises before a figure is made
+    norm = grey.grey_norm(_single(image, integration), stretch)
+    for operator in operators.values():
+        operator.weights(image, operator.place(image))  # raises before a figure is made
     ax = style.axes_or_current(ax, (4.5, 8.0))
     bad = np.isnan(data) & np.isfinite(image.wavelength)
-    if extract is not None:
-        _draw_regions(ax, image, extract)
+    for (name, operator), colour in zip(operators.items(), cycle(_APERTURES), strict=False):
+        _draw_regions(ax, image, operator, colour, name)
     label = f"surface brightness [{style.unit_label(image.unit)}]"
     bar = draw_plane(ax, image, data, bad, label, cmap=grey.CMAP, norm=norm)
     bar.set_ticks(style.round_ticks(norm.vmin, norm.vmax, norm, gap=0.16), minor=False)
@@ -105,7 +114,7 @@ def plot_image(
     for row in rows:
         ax.axhline(row, color=style.ORANGE, lw=0.8, ls=(0, (6, 3)), label="cut")
     # The bounding box may extend to the edge of the image, so leave a margin around both.
-    displayed, columns = part
+    displayed, columns = grey.displayed_part(image)
     ax.set_xlim(min(columns.start - 0.5, x0 - 2), max(columns.stop - 0.5, x1 + 2))
     ax.set_ylim(min(displayed.start - 0.5, y0 - 4), max(displayed.stop - 0.5, y1 + 4))
     style.set_limits(ax, xlim, ylim)
@@ -141,7 +150,7 @@ def draw_plane(
     `~matplotlib.colorbar.Colorbar`
         Colour bar below the axes.
     """
-    part = rows, columns = _displayed_part(image)
+    part = rows, columns = grey.displayed_part(image)
     geometry: dict[str, Any] = {
         "origin": "lower",
         "aspect": "auto",
@@ -152,7 +161,10 @@ def draw_plane(
     picture = ax.imshow(plane[part], **options, **geometry)
     if bad[part].any():
         marks = np.where(bad[part], 1.0, np.nan)
-        ax.imshow(marks, cmap=ListedColormap([style.BAD_PIXEL]), vmin=0, vmax=1, **geometry)
+        marked = ax.imshow(
+            marks, cmap=ListedColormap([style.BAD_PIXEL]), vmin=0, vmax=1, **geometry
+        )
+        marked.mouseover = False  # the value at the pointer is that of the image
         ax.fill([], [], color=style.BAD_PIXEL, label="bad pixel")  # makes an entry in the legend
     ax.set_xlabel("column (cross-dispersion) [pixel]")
     _add_wavelength_axis(ax, image)
@@ -163,7 +175,7 @@ def draw_plane(
 
 def _add_wavelength_axis(ax: Axes, image: SlitImage) -> None:
     """Add a wavelength axis on the right with ticks at whole microns that do not overlap."""
-    displayed, _ = _displayed_part(image)
+    displayed, _ = grey.displayed_part(image)
     bottom, top = displayed.start, displayed.stop - 1
     wave = _row_mean(image.wavelength)
     order = np.argsort(wave, kind="stable")[: np.isfinite(wave).sum()]  # without NaN, which is last
@@ -180,13 +192,22 @@ def _add_wavelength_axis(ax: Axes, image: SlitImage) -> None:
     axis.set_yticks(list(ticks.values()), list(ticks))
 
 
-def _draw_regions(ax: Axes, image: SlitImage, extract: Extract1D) -> None:
+def _labelled(extract: Extract1D | Mapping[str, Extract1D] | None) -> Mapping[str, Extract1D]:
+    """Return operators with labels for their apertures."""
+    if extract is None:
+        return {}
+    if isinstance(extract, Mapping):
+        return {style.plain_text(str(name)): one for name, one in extract.items()}
+    return {"aperture": extract}
+
+
+def _draw_regions(ax: Axes, image: SlitImage, extract: Extract1D, colour: str, label: str) -> None:
     """Draw the edges of the aperture and the background regions, and the expected trace."""
     regions = _regions(image, extract)
     rows = regions.rows
     y = np.stack([rows - 0.5, rows + 0.5], axis=1).ravel()  # lower and upper end of each row
     for edge in chain(*regions.aperture):
-        ax.plot(np.repeat(edge[rows], 2), y, color=style.APERTURE, lw=1.6, label="aperture")
+        ax.plot(np.repeat(edge[rows], 2), y, color=colour, lw=1.6, label=label)
     for lower, upper in regions.background:
         for edge in (lower, upper):
             x = np.repeat(edge[rows], 2)
@@ -194,17 +215,7 @@ def _draw_regions(ax: Axes, image: SlitImage, extract: Extract1D) -> None:
         ax.fill_betweenx(rows, lower[rows], upper[rows], color=style.BACKGROUND, alpha=0.25, lw=0)
     if regions.trace is not None:
         row = np.arange(regions.trace.size)
-        ax.plot(regions.trace, row, color=style.APERTURE, lw=0.9, ls="-.", label="expected trace")
-
-
-def _displayed_part(image: SlitImage) -> tuple[slice, slice]:
-    """Return the rows and columns to display: the bounding box with a margin."""
-    (left, right), (bottom, top) = image.bounding_box
-    rows, columns = image.shape
-    return (
-        slice(max(int(np.floor(bottom)) - 4, 0), min(int(np.ceil(top)) + 5, rows)),
-        slice(max(int(np.floor(left)) - 2, 0), min(int(np.ceil(right)) + 3, columns)),
-    )
+        ax.plot(regions.trace, row, color=colour, lw=0.9, ls="-.", label="expected trace")
 
 
 # --- cut ---------------------------------------------------------------------------------------
@@ -259,7 +270,7 @@ def plot_cut(
     """
     chosen = _checked_rows(image, rows)
     regions = None if extract is None else _regions(image, extract)
-    columns = np.arange(*_displayed_part(image)[1].indices(image.shape[1]))
+    columns = np.arange(*grey.displayed_part(image)[1].indices(image.shape[1]))
     data, error = (plane(image, integration)[:, columns] for plane in (_data, _error))
     wave = _row_mean(image.wavelength)
     ax = style.axes_or_current(ax, (6.0, 3.0) if len(chosen) == 1 else (7.0, 4.5))
@@ -368,11 +379,16 @@ def plot_width(
     fwhm: ArrayLike,
     line: Sequence[float],
     *,
+    error: ArrayLike | None = None,
+    label: str | None = None,
     pixel_scale: float = PIXEL_SCALE,
     factor: float = 1.5,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the FWHM versus wavelength, and the polynomial for the width of a tapered aperture.
+
+    Drawn into axes that contain such a polynomial, the widths and the polynomial have another
+    colour.
 
     Parameters
     ----------
@@ -383,6 +399,10 @@ def plot_width(
     line : sequence of float
         Coefficients, constant term first, of the polynomial in wavelength (micron) that gives the
         half width of the aperture in pixels.
+    error : array_like, optional
+        1-sigma errors of the FWHM in arcsec.
+    label : str, optional
+        Name of the widths in the legend, such as their source.
     pixel_scale : float
         Width of a pixel in arcsec.
     factor : float
@@ -397,22 +417,36 @@ def plot_width(
         right.
     """
     ax = style.axes_or_current(ax, (6.5, 4.2))
+    before = sum(line.get_gid() == _WIDTH for line in ax.lines)
+    colours = (style.BLACK, style.BLUE, style.PURPLE), (style.APERTURE, style.SKY, style.GREEN)
+    point, edge = (each[before % len(each)] for each in colours)
     wave = np.asarray(wavelength, dtype=float)
-    width = np.asarray(fwhm, dtype=float)
+    scale = factor / pixel_scale
+    half = scale * np.asarray(fwhm, dtype=float)
+    bar = None if error is None else scale * np.asarray(error, dtype=float)
     span = np.linspace(min(4.5, wave.min() - 0.5), max(13.5, wave.max() + 0.5), 50)
     fit = np.polynomial.polynomial.polyval(span, line)
     terms = " + ".join(
         f"{c:.4f}" + ("" if power == 0 else " λ" if power == 1 else f" λ^{power}")
         for power, c in enumerate(line)
     )
-    half = factor * width / pixel_scale
-    ax.plot(wave, half, "o", color=style.BLACK, ms=6, label=f"{factor:g} × FWHM")
-    ax.plot(span, fit, color=style.APERTURE, lw=1.8, label=f"edge of the aperture: {terms}")
+    name = "" if label is None else f"{style.plain_text(label)}: "
+    ax.errorbar(
+        wave, half, bar, fmt="osD"[before % 3],
+        color=point, ms=6, elinewidth=0.9, label=f"{name}{factor:g} × FWHM",
+    )  # fmt: skip
+    (drawn,) = ax.plot(span, fit, color=edge, lw=1.8, label=f"{name}edge of the aperture: {terms}")
+    drawn.set_gid(_WIDTH)
     ax.set(xlabel="wavelength λ [µm]", ylabel="half width [pixel]")
-    style.scaled_axis(ax, pixel_scale / factor, "FWHM [arcsec]")
-    ax.grid(alpha=0.25)
+    if not before:
+        style.scaled_axis(ax, 1.0 / scale, "FWHM [arcsec]")
+        ax.grid(alpha=0.25)
     ax.legend(loc="upper left", frameon=False)
     return ax
+
+
+#: Mark of the lines that are polynomials of widths, in Matplotlib's group id.
+_WIDTH = "glue_lrs width"
 
 
 # --- planes and regions ------------------------------------------------------------------------

@@ -32,6 +32,8 @@ def plot_product(
     xlim: AxisLimits = None,
     ylim: AxisLimits = None,
     truth: tuple[ArrayLike, ArrayLike] | None = None,
+    comparison: tuple[str, ArrayLike, ArrayLike] | None = None,
+    note: str | None = None,
     figure: FigureSource = None,
     title: str | None = None,
 ) -> Panels:
@@ -59,6 +61,11 @@ def plot_product(
     truth : (array_like, array_like), optional
         Wavelengths in micron and fluxes, in the unit of the spectrum, of a known spectrum to
         overplot.
+    comparison : (str, array_like, array_like), optional
+        Label, wavelengths in micron and values, in the unit of the spectrum, of another spectrum to
+        overplot. It is not drawn if the spectra of all integrations are.
+    note : str, optional
+        Text above the spectrum, such as the aperture correction.
     figure : `~matplotlib.figure.Figure` or callable, optional
         Figure to fill, or function that makes it (`glue_lrs.plotting.style.figure_or_new`).
     title : str, optional
@@ -93,7 +100,9 @@ def plot_product(
     if extraction is not None and all_integrations:
         panels |= plot_stack(extraction, **limits)
     elif extraction is not None:
-        panels |= plot_extraction(extraction, truth=truth, integration=number, **limits)
+        panels |= plot_extraction(
+            extraction, truth=truth, comparison=comparison, integration=number, title=note, **limits
+        )
     where = f", integration {number + 1} of {image.data.shape[0]}" if image.is_stack else ""
     text = title or f"{image.label}: {image.kind}, {image.exp_type}"
     made.suptitle(style.plain_text(text + where), fontsize="medium")

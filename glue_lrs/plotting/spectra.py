@@ -37,6 +37,7 @@ def plot_extraction(
     extraction: Extraction,
     *,
     truth: tuple[ArrayLike, ArrayLike] | None = None,
+    comparison: tuple[str, ArrayLike, ArrayLike] | None = None,
     column: str = "FLUX",
     integration: int = 0,
     xlim: AxisLimits = None,
@@ -55,6 +56,9 @@ def plot_extraction(
         Spectrum or stack of integrations to draw.
     truth : (array_like, array_like), optional
         Wavelengths in micron and fluxes, in the unit of the spectrum, of a known spectrum to
+        overplot.
+    comparison : (str, array_like, array_like), optional
+        Label, wavelengths in micron and values, in the unit of the column, of a spectrum to
         overplot.
     column : str
         Name of the column to draw in the upper panel.
@@ -85,11 +89,19 @@ def plot_extraction(
     top, middle, bottom = panels
     factor, unit = flux_scale(drawn.values, extraction.units.get(column))
     wave = drawn.wavelength
-    style.mark_poorly_calibrated(top, wave)
+    style.mark_poorly_calibrated(top, wave, xlim)
     draw_series(top, drawn, factor, style.BLUE, "extracted, ±1σ")
     if truth is not None:
         _draw_truth(top, truth, factor, lw=1.0)
-    focus(top, [drawn.values * factor])
+    shown = [drawn.values * factor]
+    if comparison is not None:
+        label, at, other = comparison
+        other = np.asarray(other, dtype=float) * factor
+        top.plot(at, other, color=style.VERMILION, lw=1.0, ls=(0, (4, 1.5)),
+                 label=style.plain_text(label))  # fmt: skip
+        inside = np.asarray(at, dtype=float)
+        shown.append(other[(inside >= np.nanmin(wave)) & (inside <= np.nanmax(wave))])
+    focus(top, shown)
     mark_rows(top, extraction, integration)
     style.add_legend(top, ncols=3)
     level = series(extraction, "BACKGROUND", integration)
@@ -224,7 +236,7 @@ def plot_comparison(
     panels[0].set_ylabel(axis_label(column, unit))
     for ax in panels:
         wave = np.concatenate([one.wavelength for one in drawn.values()])
-        style.mark_poorly_calibrated(ax, wave, label=ax is panels[0])
+        style.mark_poorly_calibrated(ax, wave, xlim, label=ax is panels[0])
     style.add_legend(panels[0])
     if divided:
         with_colours = [(one, colours[label]) for label, one in divided.items()]

@@ -105,7 +105,7 @@ def plot_spectrum(
     first = sum(line.get_gid() == _SPECTRUM for line in ax.lines)
     wave = np.concatenate([one.wavelength for one in drawn])
     if not first:
-        style.mark_poorly_calibrated(ax, wave)
+        style.mark_poorly_calibrated(ax, wave, xlim)
     for n, (one, name) in enumerate(zip(drawn, names, strict=True)):
         colour = style.SERIES[(first + n) % len(style.SERIES)]
         shift = (first + n) * step

@@ -108,10 +108,26 @@ def set_limits(ax: Axes, xlim: AxisLimits, ylim: AxisLimits) -> None:
         ax.set_ylim(ylim)
 
 
-def mark_poorly_calibrated(ax: Axes, wavelength: Floats, *, label: bool = True) -> None:
-    """Shade the wavelengths of `POORLY_CALIBRATED` if a spectrum covers any of them."""
+def mark_poorly_calibrated(
+    ax: Axes, wavelength: Floats, shown: AxisLimits = None, *, label: bool = True
+) -> None:
+    """Shade the wavelengths of `POORLY_CALIBRATED` if a spectrum covers any that are shown.
+
+    Parameters
+    ----------
+    ax : `~matplotlib.axes.Axes`
+        Axes with the wavelength in micron along x.
+    wavelength : ndarray
+        Wavelengths of the spectra in micron.
+    shown : (float, float), optional
+        Limits of the axis; by default, all wavelengths are shown.
+    label : bool
+        Whether the shade has an entry in the legend.
+    """
     low, high = POORLY_CALIBRATED
-    if np.any((wavelength >= low) & (wavelength < high)):
+    first, last = (-np.inf, np.inf) if shown is None else sorted(shown)
+    poor = (wavelength >= low) & (wavelength < high)
+    if np.any(poor & (wavelength >= first) & (wavelength <= last)):
         text = f"{low:g} to {high:g} µm: poorly calibrated" if label else None
         ax.axvspan(low, high, fc="none", ec=POOR, hatch="///", lw=0.6, zorder=0, label=text)
 

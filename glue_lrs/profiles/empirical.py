@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.polynomial import legendre
-from scipy.special import ndtr
+from scipy.special import comb, ndtr
 
 from glue_lrs._utils.display import described, span_text
 from glue_lrs.instrument import FWHM, psf_width
 from glue_lrs.profiles.base import SpatialProfile
 from glue_lrs.profiles.gaussian import gaussian
 from glue_lrs.profiles.shape_modes import (
-    d_wing,
+    WING_WIDTHS,
     light_within,
     pad,
     scale_at,
     shape_modes,
     spline_weights,
     table_index,
-    wing,
     wing_light,
+    wing_shapes,
 )
 
 if TYPE_CHECKING:
@@ -40,11 +40,13 @@ _MIN_VARIANCE = 0.04
 class EmpiricalProfile(SpatialProfile):
     """A profile that is fitted to data.
 
-    The profile is (1 - h) G(x) + w W(x) + sum_k c_k M_k(x) at the distance x from the source, where
-    G is a Gaussian that is integrated over the pixels, W are wings of the expected shape, and M_k
-    are the modes of a smooth correction (`glue_lrs.profiles.shape_modes`). The width of G, w and
-    the c_k are polynomials in the logarithm of the wavelength. The flux h in wings and correction
-    is taken from the Gaussian, so that the profile is normalised to 1 within `reach`.
+    The profile is (1 - h) G(x) + sum_j w_j W_j(x) + sum_k c_k M_k(x) at the distance x from the
+    source, where G is a Gaussian that is integrated over the pixels, the wings W_j are wider
+    Gaussians of fixed widths, and M_k are the modes of a smooth correction
+    (`glue_lrs.profiles.shape_modes`). The width of G and the c_k are polynomials in the logarithm
+    of the wavelength. The fractions w_j are polynomials that are not negative: the wings are
+    positive and decrease with the distance. The flux h in wings and correction is taken from the
+    Gaussian, so that the profile is normalised to 1 within `reach`.
 
     Parameters
     ----------
@@ -53,8 +55,10 @@ class EmpiricalProfile(SpatialProfile):
     width : tuple of float
         Legendre coefficients of the logarithm of the ratio of the Gaussian's width to
         `glue_lrs.instrument.psf_width`.
-    wings : tuple of float
-        Legendre coefficients of the fraction w of the flux in the wings.
+    wings : tuple of tuple of float
+        Bernstein coefficients of each w_j as a function of the logarithm of the wavelength, for the
+        widths `glue_lrs.profiles.shape_modes.WING_WIDTHS`. If they are not negative, w_j is not
+        negative. Without any, there are no wings.
     coefficients : ndarray
         Legendre coefficients of c_k, shape (mode, term).
     reach : int
@@ -66,7 +70,7 @@ class EmpiricalProfile(SpatialProfile):
 
     domain: tuple[float, float]
     width: tuple[float, ...] = (0.0,)
-    wings: tuple[float, ...] = (0.0,)
+    wings: tuple[tuple[float, ...], ...] = ()
     coefficients: Array
     reach: int = REACH
     center: float = 0.0
@@ -128,6 +132,12 @@ class ProfileRows:
         """Return the Legendre series with given coefficients in each row, shape (row,)."""
         return self.terms(len(coefficients)) @ np.array(coefficients)
 
+    def wing_terms(self, number: int) -> Array:
+        """Return the Bernstein polynomials of the w_j in each row, shape (row, number)."""
+        t = 0.5 + 0.5 * self.unit[:, np.newaxis]
+        n, order = np.arange(number), number - 1
+        return np.asarray(comb(order, n) * t**n * (1.0 - t) ** (order - n))
+
     def gaussian_sigma(self, width: tuple[float, ...]) -> Array:
         """Return the standard deviation of the Gaussian in columns, shape (row,).
 
@@ -146,8 +156,8 @@ class ProfileRows:
 
     @cached_property
     def wings_within(self) -> Array:
-        """Fraction of the flux of the wings that is within the reach, shape (row, 1)."""
-        return wing_light(self.reach * self.scale)
+        """Fraction of the flux of each wing that is within the reach, shape (wing,)."""
+        return wing_light(float(self.reach))
 
     @cached_property
     def modes_within(self) -> Array:
@@ -183,8 +193,10 @@ class EmpiricalLight:
     def _set(self, profile: EmpiricalProfile, rows: ProfileRows) -> None:
         self.profile, self.rows, self.scale = profile, rows, rows.scale
         self.sigma = rows.gaussian_sigma(profile.width)[:, np.newaxis]
-        self.wings = rows.polynomial(profile.wings)[:, np.newaxis]
-        self.core = 1.0 - self.wings * rows.wings_within
+        self.core: Array = np.ones((rows.wavelength.size, 1))
+        if profile.wings:
+            self.wings = rows.wing_terms(len(profile.wings[0])) @ np.array(profile.wings).T
+            self.core -= self.wings @ rows.wings_within[:, np.newaxis]
         self.splines: Array | None = None
         if profile.coefficients.any():
             correction = rows.terms(profile.coefficients.shape[1]) @ profile.coefficients.T
@@ -198,8 +210,9 @@ class EmpiricalLight:
         if self.profile.center:
             offset = offset + self.profile.center
         value = self.core * gaussian(offset, self.sigma[:, 0] * FWHM)
-        if any(self.profile.wings):
-            value += self.wings * self.scale * wing(offset * self.scale)
+        if self.profile.wings:
+            for fraction, shape in zip(self.wings.T, wing_shapes(offset), strict=True):
+                value += fraction[:, np.newaxis] * shape
         if self.splines is not None:
             value += self.correction(offset, 0)
         value[np.isnan(value)] = 0.0
@@ -251,6 +264,10 @@ class LightDerivatives:
         return np.exp(-0.5 * self._edges**2) / np.sqrt(2.0 * np.pi)
 
     @cached_property
+    def _wings(self) -> list[Array]:
+        return wing_shapes(self.offset)
+
+    @cached_property
     def _gaussian(self) -> Array:
         return np.diff(ndtr(self._edges), axis=1)
 
@@ -258,9 +275,9 @@ class LightDerivatives:
         """Return the derivative with respect to the offset, shape (row, column)."""
         light = self.light
         out = light.core / light.sigma * np.diff(self._density, axis=1)
-        u = self.offset * light.scale
-        if any(light.profile.wings):
-            out += light.wings * light.scale**2 * d_wing(u)
+        if light.profile.wings:
+            for fraction, width, shape in zip(light.wings.T, WING_WIDTHS, self._wings, strict=True):
+                out -= (fraction / width**2)[:, np.newaxis] * self.offset * shape
         if light.splines is not None:
             out += light.correction(self.offset, 1)
         return out
@@ -276,14 +293,13 @@ class LightDerivatives:
         return np.asarray((factor * np.diff(self._density * self._edges, axis=1))[:, np.newaxis])
 
     def d_wings(self) -> Array:
-        """Return the derivative with respect to the fraction w of the flux in the wings.
+        """Return the derivatives with respect to the fraction w_j of the flux in each wing.
 
-        Its shape is (row, 1, column).
+        Their shape is (row, wing, column).
         """
         light = self.light
-        change = light.scale * wing(self.offset * light.scale)
-        change -= light.rows.wings_within * self._gaussian
-        return np.asarray(change[:, np.newaxis])
+        within = light.rows.wings_within[:, np.newaxis, np.newaxis]
+        return np.swapaxes(np.stack(self._wings) - within * self._gaussian, 0, 1)
 
     def d_modes(self, factor: Array | None = None) -> Array:
         """Return the derivatives with respect to the coefficients c_k of the modes.

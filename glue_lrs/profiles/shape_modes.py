@@ -6,6 +6,12 @@ the scale L, as a telescope's profile is after its integration over pixels. The 
 eigenvectors of the covariance, multiplied by the square roots of their eigenvalues, so that each
 coefficient has a prior with a standard deviation of 1. Modes with small eigenvalues are dropped.
 
+In the wings, the covariance is multiplied by 1 - (u - u')^2 / L^2. The functions then oscillate
+about zero, as the rings of a diffraction pattern do. Their mean brightness is described by the
+wings of `EmpiricalProfile`, which are not negative. Otherwise, a constant could be added to the
+profile, because it is cancelled by the negative trace of another nod or by the background, and the
+flux would be wrong by this constant.
+
 The coordinate u is the distance from the source in columns, divided by the ratio of the wavelength
 to 5 micron, because diffraction is proportional to the wavelength. At shorter wavelengths, where
 the width does not decrease further, u is the distance itself.
@@ -20,6 +26,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import spline_filter1d
+from scipy.special import erf
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
@@ -32,14 +39,22 @@ _SCALED_FROM = 5.0
 _CORE, _CORE_WIDTH = 0.05, 1.6
 
 #: Correlation length L of the prior in columns, for the core and the wings.
-_CORE_LENGTH, _WING_LENGTH = 1.0, 2.0
+_CORE_LENGTH, _WING_LENGTH = 1.0, 1.5
 
-#: Expected wings: the fraction of the flux in them and their half width at half maximum in columns.
-#: Their decrease with the inverse square of the distance is that of a diffraction pattern that the
-#: slit integrates in one direction. The prior on the fraction has a standard deviation equal to the
-#: fraction. The standard deviation s of the correction in the wings is `_WING_RATIO` times their
-#: expected brightness.
-WING_FRACTION, WING_WIDTH, _WING_RATIO = 0.04, 4.0, 0.3
+#: Widths of the wings: standard deviations in columns of Gaussians, each twice the one before, from
+#: twice the width of the core to half of the slit. A sum of them with positive factors can be any
+#: bell-shaped function that decreases more slowly than a Gaussian, such as a Lorentzian or an
+#: exponential.
+WING_WIDTHS = (3.0, 6.0, 12.0, 24.0)
+
+#: Expected fraction of the flux in all wings. It is divided in proportion to 1 / width, as for a
+#: diffraction pattern that the slit integrates in one direction: it decreases with the inverse
+#: square of the distance.
+WING_FRACTION = 0.04
+
+#: Standard deviation s of the correction in the wings, as a fraction of a Lorentzian that contains
+#: `WING_FRACTION` of the flux, and half width of the Lorentzian at half maximum in columns.
+_WING_RATIO, _WING_SHAPE = 0.3, 4.0
 
 #: Modes whose eigenvalue is below this fraction of the largest are dropped, for the core and for
 #: the wings.
@@ -57,19 +72,37 @@ def scale_at(wavelength: Array) -> Array:
     return np.asarray(_SCALED_FROM / np.maximum(wavelength, _SCALED_FROM))
 
 
-def wing(u: Array) -> Array:
-    """Return the expected shape of the wings, normalised to an integral of 1."""
-    return 1.0 / (np.pi * WING_WIDTH * (1.0 + (u / WING_WIDTH) ** 2))
+def wing_fractions() -> Array:
+    """Return the expected fraction of the flux in each wing, shape (wing,)."""
+    share = 1.0 / np.array(WING_WIDTHS)
+    return np.asarray(WING_FRACTION * share / share.sum())
 
 
-def d_wing(u: Array) -> Array:
-    """Return the derivative of `wing`."""
-    return -2.0 / (np.pi * WING_WIDTH**3) * u * (1.0 + (u / WING_WIDTH) ** 2) ** -2
+def wing_shapes(offset: Array) -> list[Array]:
+    """Return the flux per column of each wing, normalised to an integral of 1.
+
+    Parameters
+    ----------
+    offset : ndarray
+        Distance from the source in columns.
+
+    Returns
+    -------
+    list of ndarray
+        Values for each of `WING_WIDTHS`, each with the shape of `offset`.
+    """
+    value = np.exp(-0.5 * (offset / WING_WIDTHS[-1]) ** 2)
+    out = []
+    for width in WING_WIDTHS[::-1]:
+        out.append(value / (np.sqrt(2.0 * np.pi) * width))
+        value = value * value  # a Gaussian of half the width
+        value *= value
+    return out[::-1]
 
 
-def wing_light(u: Array) -> Array:
-    """Return the integral of `wing` from -u to u."""
-    return 2.0 / np.pi * np.arctan(u / WING_WIDTH)
+def wing_light(distance: float) -> Array:
+    """Return the integral of each wing from -distance to distance, shape (wing,)."""
+    return np.asarray(erf(distance / (np.sqrt(2.0) * np.array(WING_WIDTHS))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,11 +148,11 @@ def shape_modes() -> ShapeModes:
     """Return the tabulated modes, which are computed only once."""
     u = _grid(_KNOT)
     core = _CORE * np.exp(-0.5 * (u / _CORE_WIDTH) ** 2)
-    wings = _WING_RATIO * WING_FRACTION * wing(u)
+    wings = _WING_RATIO * WING_FRACTION / (np.pi * _WING_SHAPE * (1.0 + (u / _WING_SHAPE) ** 2))
     taper = np.clip((_LIMIT - np.abs(u)) / 3.0, 0.0, 1.0)
     parts = [
         _eigenmodes(u, core * taper, _CORE_LENGTH, _DROPPED_CORE),
-        _eigenmodes(u, wings * taper, _WING_LENGTH, _DROPPED_WINGS),
+        _eigenmodes(u, wings * taper, _WING_LENGTH, _DROPPED_WINGS, oscillating=True),
     ]
     modes = np.concatenate(parts, axis=1)
     splines = spline_filter1d(modes, order=3, axis=0, mode="mirror")
@@ -137,8 +170,13 @@ def shape_modes() -> ShapeModes:
     )
 
 
-def _eigenmodes(u: Array, deviation: Array, length: float, dropped: float) -> Array:
-    correlation = np.exp(-0.5 * ((u[:, np.newaxis] - u) / length) ** 2)
+def _eigenmodes(
+    u: Array, deviation: Array, length: float, dropped: float, *, oscillating: bool = False
+) -> Array:
+    square = ((u[:, np.newaxis] - u) / length) ** 2
+    correlation = np.exp(-0.5 * square)
+    if oscillating:
+        correlation *= 1.0 - square
     covariance = correlation * np.outer(deviation, deviation)
     values, vectors = np.linalg.eigh(covariance)
     kept = values > dropped * values[-1]

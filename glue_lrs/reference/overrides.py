@@ -169,6 +169,11 @@ def _as_read(
     raise LRSError(f"{key} is a {type(given).__name__}, expected a path, {noun} or None")
 
 
+def check_overrides(overrides: Mapping[str, Any]) -> None:
+    """Raise `ReferenceFileError` if a key, step parameter or option, or its value, is wrong."""
+    _sort_overrides(overrides)
+
+
 def _sort_overrides(
     overrides: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

@@ -51,7 +51,9 @@ def mean_flux(columns: Mapping[str, NDArray[Any]]) -> tuple[float, float] | None
         good &= (columns["DQ"] & DO_NOT_USE) == 0
     if not good.any():
         return None
-    total, variance, used = np.where(good, flux, 0.0), np.where(good, error, 0.0) ** 2, good
+    total, variance, used = flux, error**2, good
+    if not good.all():
+        total, variance = np.where(good, flux, 0.0), np.where(good, variance, 0.0)
     if flux.ndim == 2:
         count = np.maximum(good.sum(axis=0), 1)
         total, variance = total.sum(axis=0) / count, variance.sum(axis=0) / count**2
@@ -112,6 +114,8 @@ def empty_rows(columns: Mapping[str, NDArray[Any]]) -> list[Finding]:
         Columns NPIXELS and WAVELENGTH, shape (n_wave,) or (integration, n_wave).
     """
     present = np.atleast_2d(columns["NPIXELS"] > NO_PIXELS)
+    if present.all():
+        return []
     known = np.flatnonzero(present.any(axis=0))
     if known.size == 0:
         return []

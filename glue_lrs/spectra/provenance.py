@@ -20,6 +20,9 @@ from glue_lrs.spectra.findings import Finding, worst_first
 #: Columns of which the sum of the absolute values is recorded.
 SUMMED = ("WAVELENGTH", "FLUX", "FLUX_ERROR")
 
+#: Keys of the records of extractions and of light curves from which their results follow.
+_RECIPE = ("parameters", "references", "input", "inputs", "versions")
+
 #: Mapping with the values of a record, or a function that returns such a mapping.
 Source: TypeAlias = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
 
@@ -278,6 +281,27 @@ def _json_value(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
     return str(value)
+
+
+def same_recipe(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two provenances have the same inputs, parameters, references and versions.
+
+    Files are compared by their checksums, and by their names if there are none. The spectra of both
+    are then the same.
+    """
+    first, second = (
+        {key: _by_checksum(json_tree(record).get(key)) for key in _RECIPE}
+        for record in (one, other)
+    )
+    return first == second
+
+
+def _by_checksum(value: Any) -> Any:
+    """Return a value of a provenance without the names of files whose checksums are known."""
+    if isinstance(value, Mapping):
+        known = value.get("sha256") is not None
+        return {k: _by_checksum(v) for k, v in value.items() if not (known and k == "filename")}
+    return [_by_checksum(one) for one in value] if isinstance(value, list) else value
 
 
 def recorded_findings(provenance: Mapping[str, Any]) -> tuple[Finding, ...]:

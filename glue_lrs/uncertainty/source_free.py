@@ -105,6 +105,9 @@ class SourceFreeNoise:
     products: Array
     pairs: Array
     _means: dict[bytes, tuple[float, float]] = field(default_factory=dict, init=False, repr=False)
+    _compared: dict[tuple[bytes, bool], Comparison] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @classmethod
     def from_image(cls, image: SlitImage) -> Self:
@@ -149,6 +152,13 @@ class SourceFreeNoise:
             comparison is more accurate, and neighbouring columns are treated as independent unless
             they are significantly correlated.
         """
+        key = weights.tobytes(), common
+        if key not in self._compared:
+            self._compared[key] = self._comparison(weights, common)
+        return self._compared[key]
+
+    def _comparison(self, weights: Array, common: bool) -> Comparison:
+        """Compute the result of `compare`, without the cache."""
         counts = _counts(weights)
         if not common:
             counts[_LAGS:] = 0.0
@@ -277,7 +287,7 @@ def excess_noise(image: SlitImage, weights: Array) -> Finding | None:
     Parameters
     ----------
     image : SlitImage
-        Image that is extracted.
+        Image that is extracted, from which the pipeline subtracted a background.
     weights : ndarray
         Weights of the pixels in the aperture, averaged over the rows, shape (column,).
 
@@ -288,11 +298,11 @@ def excess_noise(image: SlitImage, weights: Array) -> Finding | None:
     is smaller for bright sources, because the missing variance, that of the background, does not
     increase with the flux of the source.
     """
-    if image.is_stack or not image.has_variances or not is_subtracted(image):
+    if image.is_stack or not image.has_variances:
         return None
     noise = SourceFreeNoise.from_image(image)
     found = noise.compare(weights)
-    if noise.pairs[:, 0].sum() < _FEWEST_PIXELS or not found.is_excess:
+    if not found.is_excess or noise.pairs[:, 0].sum() < _FEWEST_PIXELS:
         return None
     return Finding(
         "noise_excess",

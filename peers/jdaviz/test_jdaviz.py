@@ -179,6 +179,27 @@ def test_errors_of_the_extraction_are_those_of_err(
     np.testing.assert_allclose(found.uncertainty.array[good], expected[good], rtol=1e-6)
 
 
+def test_errors_in_specviz2d_and_what_it_drops(products: dict[str, Path]) -> None:
+    """The image and a spectrum of this package keep their errors; unit and mask are jdaviz's."""
+    app = Specviz2d()
+    app.load(str(products["s2d"]), format="2D Spectrum")
+    label, own = (data.label for data in app.app.data_collection)
+    image = app.get_data(label)
+    err = np.asarray(fits.getdata(products["s2d"], "ERR"), dtype=float)
+    good = np.isfinite(err)
+    found = image.uncertainty.array
+    found = found if found.shape[0] == err.shape[0] else found.T
+    assert any(np.allclose(found[order][good], err[good], rtol=1e-6) for order in np.s_[::1, ::-1])
+    assert image.mask is None
+    assert str(app.get_data(own).flux.unit) == "MJy / sr"
+    extracted = spectrum_of("Extract1D", products)
+    app.load(extracted, format="1D Spectrum")
+    shown = app.get_data(app.app.data_collection[-1].label)
+    assert shown.flux.unit == "Jy"
+    np.testing.assert_allclose(shown.flux.value, extracted.flux.value)
+    np.testing.assert_allclose(shown.uncertainty.array, extracted.uncertainty.array)
+
+
 def test_every_plugin_for_images_has_a_result(
     image: tuple[Specviz2d, dict[str, Any]], products: dict[str, Path]
 ) -> None:

@@ -57,6 +57,18 @@ def test_fluxes_of_other_laws(law: str) -> None:
     assert found.efficiency > 0.95
 
 
+@pytest.mark.parametrize("law", ["diffraction", "cross", "scattered"])
+def test_wings_are_told_from_a_constant(law: str) -> None:
+    """A constant that is added to the profile is cancelled by the negative trace.
+
+    Wings that could be negative were up to 0.4% of the flux too low in 8 columns, with an S/N of
+    0.71, 0.81 and 0.89 of the best.
+    """
+    found = study_law(law, 300.0, 3)
+    assert abs(found.bias) < 0.0015
+    assert found.efficiency > (0.84 if law == "cross" else 0.9)
+
+
 @pytest.mark.parametrize("ratio", [30.0, 300.0])
 def test_a_shoulder_of_the_profile_is_no_source(ratio: float) -> None:
     """A companion with the same spectrum could not be told from it, so the user is warned."""

@@ -304,6 +304,18 @@ CASES = [
         box(SOURCE),
         {"rows": 3, "share": pytest.approx(0.05, abs=0.02)},
     ),
+    Case(
+        "outliers",
+        damaged("data", (120, 13), 0.0),
+        box(SOURCE),
+        {"rows": 1, "highest": pytest.approx(-0.24, abs=0.05)},
+    ),
+    Case(
+        "outlier_flux",
+        damaged("data", (slice(120, 123), 13), -400.0),
+        box(SOURCE),
+        {"rows": 3, "highest": pytest.approx(-0.5, abs=0.2)},
+    ),
     Case("fit", nod(pointing_error=0.15), OPTIMAL),
     Case(
         "fitted",

@@ -25,7 +25,7 @@ from glue_lrs import (
 )
 from glue_lrs.cli import main
 from glue_lrs.measurement import Measurement
-from glue_lrs.simulation import Scene, Source
+from glue_lrs.simulation import LAWS, Scene, Source
 from glue_lrs.spectra.findings import KINDS, Finding, worst_first
 
 SLIT, SLITLESS = "MIR_LRS-FIXEDSLIT", "MIR_LRS-SLITLESS"
@@ -151,6 +151,21 @@ def test_emission_lines_are_no_outliers() -> None:
     data[120, 14] += 6000.0
     found = serious(operator.check(replace(image, data=data)))["outlier_flux"]
     assert found.values["rows"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("law", ["asymmetric", "cross"])
+def test_a_misfit_of_the_profile_is_no_outlier(law: str) -> None:
+    """The model of the fit differs from such a profile by many errors in a bright source."""
+    scene = Scene(seed=17, psf=LAWS[law], sources=(Source(flux=3.4e-3),))
+    image = scene.s2d(nod=1, subtract_nod=False).image
+    operator = at(13.05)
+    kinds = {"outliers", "outlier_flux"}
+    assert not kinds & {one.kind for one in operator.check(image)}
+    data = image.data.copy()
+    data[120, 14] += float(np.nanmax(data[100:140]))
+    found = {one.kind: one for one in operator.check(replace(image, data=data))}
+    assert found["outliers"].values["rows"] == 1
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from glue_lrs.errors import ProfileError
 from glue_lrs.fitting.cutout import PixelPlanes
 from glue_lrs.fitting.options import FitOptions
 from glue_lrs.fitting.profile_fit import fit_profile
-from glue_lrs.profiles import GaussianProfile, SpatialProfile
+from glue_lrs.profiles import EmpiricalProfile, GaussianProfile, SpatialProfile
 from tests.helpers.profiles import COLUMNS, PROFILES, WAVE, LopSided
 
 
@@ -111,6 +111,18 @@ def test_outliers_are_rejected() -> None:
     offset = pixels.offsets(TRACES["curved"])
     assert np.abs(found.profile(offset, WAVE) - clean.profile(offset, WAVE)).max() < 0.01
     np.testing.assert_allclose(found.traces, clean.traces, atol=0.01)
+
+
+def test_wings_are_not_negative() -> None:
+    """A Gaussian has none, so that noise would make half of the coefficients negative."""
+    pixels = make(PROFILES["gaussian"], TRACES["straight"], 100.0)
+    profile = fit_profile(pixels, TRACES["straight"][None], DARK, 1).profile
+    assert isinstance(profile, EmpiricalProfile)
+    wings = np.array(profile.wings)
+    assert (wings >= 0.0).all()
+    assert (wings == 0.0).any()
+    light = profile(np.arange(-30.0, 31.0) + np.zeros((WAVE.size, 1)), WAVE)
+    assert light.min() > -1e-3
 
 
 def test_images_without_light_raise_errors() -> None:

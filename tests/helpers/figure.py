@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest import mock
+
+from ipywidgets import Widget
 
 
 def send(viewer: Any, event: str, x: float = 0.0, y: float = 0.0, **content: Any) -> None:
@@ -26,3 +31,18 @@ def press(viewer: Any, *keys: str) -> None:
     for key in keys:
         send(viewer, "keydown", key=key)
         send(viewer, "keyup", key=key)
+
+
+@contextmanager
+def messages() -> Iterator[list[tuple[Widget, tuple[str, ...], int]]]:
+    """Collect the messages to the browser: widget, names of the changed traits, bytes of arrays."""
+    sent: list[tuple[Widget, tuple[str, ...], int]] = []
+    whole = Widget._send
+
+    def counted(self: Widget, message: dict[str, Any], buffers: Any = None) -> None:
+        number = sum(memoryview(one).nbytes for one in buffers or ())
+        sent.append((self, tuple(sorted(message.get("state", ()))), number))
+        whole(self, message, buffers)
+
+    with mock.patch.object(Widget, "_send", counted):
+        yield sent

@@ -26,6 +26,14 @@ _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 #: Seconds to wait for the server, and for a cell: machines of CI are slow.
 _PATIENCE = 120.0
 
+#: Arguments of the browser, which draws with WebGL on machines without a graphics card.
+BROWSER = (
+    "--no-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+)
+
 _SETTINGS = (
     "--no-browser",
     "--allow-root",
@@ -60,13 +68,18 @@ def write_notebook(path: Path, *cells: str) -> None:
     nbformat.write(made, path)
 
 
+def free_port() -> int:
+    """Return a port of this machine that no program uses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @contextmanager
 def server(folder: Path) -> Iterator[str]:
     """Run a server of JupyterLab in a folder, with the package of this folder in the kernels."""
     chromium()  # fail before anything is started
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     settings = folder / ".jupyter"
     directories = {f"JUPYTER_{name}_DIR": str(settings) for name in ("CONFIG", "RUNTIME", "DATA")}
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -182,10 +195,8 @@ class Notebook:
 @contextmanager
 def notebook(url: str, name: str, width: int = 1200, height: int = 1100) -> Iterator[Notebook]:
     """Open a notebook of a server in a browser."""
-    arguments = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader"]
-    arguments += ["--enable-unsafe-swiftshader"]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=arguments)
+        browser = playwright.chromium.launch(executable_path=chromium(), args=[*BROWSER])
         try:
             page = browser.new_page(viewport={"width": width, "height": height})
             yield Notebook(page, f"{url}/doc/tree/{name}")

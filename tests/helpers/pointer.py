@@ -123,6 +123,17 @@ def double_click(viewer: Any, x: float, y: float) -> None:
     release(viewer, x, y)
 
 
+def wheel(viewer: Any, x: float, y: float, steps: int) -> None:
+    """Turn the wheel of the mouse at a point in data coordinates."""
+    canvas = viewer.figure.canvas
+    at = on_canvas(viewer, x, y)
+    event = QtGui.QWheelEvent(
+        at, QtCore.QPointF(canvas.mapToGlobal(at.toPoint())), QtCore.QPoint(0, 0),
+        QtCore.QPoint(0, 120 * steps), NONE, QtCore.Qt.NoModifier, QtCore.Qt.NoScrollPhase, False,
+    )  # fmt: skip
+    QtWidgets.QApplication.sendEvent(canvas, event)
+
+
 def button(panel: Any, label: str, which: int = 0) -> Any:
     """A button of the panel by its label."""
     found = [b for b in panel.findChildren(QtWidgets.QPushButton) if b.text() == label]

@@ -32,7 +32,7 @@ PROFILES: dict[str, SpatialProfile] = {
     "empirical": EmpiricalProfile(
         domain=(4.0, 14.0),
         width=(0.1, 0.05),
-        wings=(0.03,),
+        wings=((0.02, 0.01), (0.01, 0.0), (0.0, 0.004), (0.003, 0.003)),
         coefficients=np.random.default_rng(1).normal(0, 0.2, (shape_modes().number, 3)),
     ),
 }

@@ -45,11 +45,16 @@ def test_functions_of_numpy_get_the_array() -> None:
 
 
 @pytest.mark.parametrize("where", [slice(None, None, -1), [0, 1], None, FULL > 0])
-def test_other_indices_are_refused(where: Any) -> None:
-    with pytest.raises((TypeError, ValueError)):
-        JoinedPlane(PARTS)[where]
-    with pytest.raises(IndexError):
-        JoinedPlane(PARTS)[9]
+def test_other_indices_read_the_whole_plane(where: Any) -> None:
+    np.testing.assert_array_equal(JoinedPlane(PARTS)[where], FULL[where])
+    for beyond in (9, (0, 4), (0, 0, 5)):
+        with pytest.raises(IndexError):
+            JoinedPlane(PARTS)[beyond]
+
+
+def test_an_array_without_a_copy_is_refused() -> None:
+    with pytest.raises(ValueError, match="a JoinedPlane cannot be an array without a copy"):
+        np.array(JoinedPlane(PARTS), copy=False)
 
 
 def test_flags_are_unsigned() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from glue_lrs.image.joined import FlagPlane, JoinedPlane
 from glue_lrs.image.patched_plane import PatchedPlane
 
 RNG = np.random.default_rng(1)
@@ -33,6 +35,27 @@ def test_index(index: Any) -> None:
     found = PatchedPlane(PLANE, PLACES, VALUES)
     assert_array_equal(found[index], expected[index])
     assert found[index].dtype.isnative
+
+
+@pytest.mark.parametrize(
+    "index",
+    [..., 3, slice(1, 6, 2), (slice(0, 6, 3), slice(1, 5, 3)), (slice(2, 6), 2, 0)],
+    ids=str,
+)
+def test_patches_of_joined_segments(index: Any) -> None:
+    expected = PLANE.astype(np.float32)
+    expected[tuple(PLACES)] = VALUES
+    joined = JoinedPlane([PLANE[:2], PLANE[2:]])
+    assert_array_equal(PatchedPlane(joined, PLACES, VALUES)[index], expected[index])
+
+
+def test_a_mapped_file_is_known_through_all_planes(tmp_path: Path) -> None:
+    PLANE.tofile(tmp_path / "plane")
+    mapped = np.memmap(tmp_path / "plane", ">f4", "r", shape=PLANE.shape)
+    assert PatchedPlane(JoinedPlane([PLANE, mapped]), PLACES, 0.0).is_mapped
+    assert not PatchedPlane(JoinedPlane([PLANE, PLANE]), PLACES, 0.0).is_mapped
+    flags = FlagPlane(np.memmap(tmp_path / "plane", ">i4", "r", shape=PLANE.shape))
+    assert PatchedPlane(flags, PLACES, 0).is_mapped
 
 
 def test_like_an_array() -> None:

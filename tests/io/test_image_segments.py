@@ -18,6 +18,7 @@ from glue_lrs.combination.combine import combine
 from glue_lrs.errors import LRSError, LRSWarning, ProductError
 from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.image.joined import JoinedPlane
+from glue_lrs.image.patched_plane import PatchedPlane
 from glue_lrs.image.pixels import DATA_PLANES
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.simulation import Scene
@@ -205,8 +206,12 @@ def test_a_segment_that_is_overwritten_is_noticed(paths: list[Path], tmp_path: P
     stack = SlitImage.read(copies)
     with copies[1].open("r+b") as stream:
         stream.truncate(2880)
-    with pytest.raises(ProductError, match=r"seg2_calints.fits: was overwritten since it was read"):
-        SlitImage.from_any(stack)
+    data = PatchedPlane(stack.data, np.array([[0], [3], [3]]), 0.0)
+    planes = dict.fromkeys(("err", "dq", "var_poisson", "var_rnoise", "var_flat"))
+    patched = replace(stack, data=data, wavelength=np.array(stack.wavelength), **planes)
+    for image in (stack, patched):
+        with pytest.raises(ProductError, match=r"seg2_calints.fits: was overwritten since it was"):
+            SlitImage.from_any(image)
 
 
 def traced(function: Callable[[], object]) -> int:

@@ -98,6 +98,22 @@ def test_tapered_edges_follow_the_wavelength(make_image: Maker) -> None:
             assert column == pytest.approx(c0 + c1 * own, abs=0.05)
 
 
+def test_several_apertures_on_one_image(make_image: Maker) -> None:
+    narrow = Extract1D(aperture=Aperture(xstart=7, xstop=10))
+    wide = Extract1D(aperture=Aperture(xstart=5, xstop=12))
+    ax = plot_image(make_image(), {"4 pixels": narrow, "8 pixels": wide})
+    legend = ax.get_legend()
+    for name, edges in (("4 pixels", [6.5, 10.5]), ("8 pixels", [4.5, 12.5])):
+        drawn = [line for line in ax.lines if line.get_label() == name]
+        assert [line.get_xdata()[0] for line in drawn] == edges
+        assert [text.get_text() for text in legend.get_texts()].count(name) == 1
+    colours = {line.get_label(): line.get_color() for line in ax.lines}
+    assert colours["4 pixels"] != colours["8 pixels"]
+    outside = Extract1D(aperture=Aperture(xstart=500, xstop=510))
+    with pytest.raises(LRSError, match="has no pixel on the image"):
+        plot_image(make_image(), {"4 pixels": narrow, "outside": outside})
+
+
 def test_offset_and_trace_move_what_is_drawn(make_image: Maker) -> None:
     extract = Extract1D(
         aperture=Aperture(xstart=7, xstop=10), background=REGIONS, position_offset=1.5
@@ -120,6 +136,8 @@ def test_bad_pixels_are_marked(make_image: Maker) -> None:
     ax = plot_image(replace(image, data=data, dq=dq))
     marked = np.argwhere(ax.images[1].get_array().filled(0) == 1)
     assert marked.tolist() == [[4, 5], [6, 7]]
+    # the value that interactive figures show at the pointer is that of the image
+    assert [picture.mouseover for picture in ax.images] == [True, False]
     assert len(plot_image(image, ax=new()).images) == 1
     assert data[6, 7] == image.data[6, 7]  # the image is not changed
 
@@ -411,6 +429,42 @@ def test_width() -> None:
     ax.figure.draw_without_rendering()
     right = ax.child_axes[0]
     np.testing.assert_allclose(right.get_ylim(), np.array(ax.get_ylim()) * 0.11 / 1.5)
+
+
+def test_widths_of_two_sources_in_one_figure() -> None:
+    ax = plot_width([5.0, 12.0], [0.29, 0.42], [2.4, 0.25], label="table", ax=new())
+    error = [0.01, 0.02]
+    again = plot_width(
+        [5.0, 12.0], [0.3, 0.4], [2.5, 0.2], error=error, label="image", factor=1.5, ax=ax
+    )
+    assert again is ax
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert sorted(texts) == [
+        "image: 1.5 × FWHM",
+        "image: edge of the aperture: 2.5000 + 0.2000 λ",
+        "table: 1.5 × FWHM",
+        "table: edge of the aperture: 2.4000 + 0.2500 λ",
+    ]
+    first, second = (line for line in ax.lines if line.get_gid())
+    assert first.get_color() != second.get_color()
+    (bars,) = ax.containers[1][2]
+    lengths = [np.ptp(segment[:, 1]) for segment in bars.get_segments()]
+    np.testing.assert_allclose(lengths, 2 * 1.5 * np.array(error) / 0.11)
+    assert len(ax.child_axes) == 1
+
+
+def test_the_legend_names_poor_calibration_only_if_it_is_shown(make_image: Maker) -> None:
+    image = make_image(wavelength=np.linspace(14.0, 4.0, 30)[:, None] * np.ones(20))
+    found = Extract1D(aperture=Aperture(xstart=7, xstop=10)).run(image)
+    for limits, number in (((5, 14), 0), ((4, 14), 1), (None, 1)):
+        axes = [
+            plot_spectrum(found, xlim=limits, ax=new()),
+            plot_extraction(found, xlim=limits)["spectrum"],
+            plot_comparison({"one": found, "other": found}, xlim=limits)["spectra"],
+        ]
+        for ax in axes:
+            texts = [text.get_text() for text in ax.get_legend().get_texts()]
+            assert sum("poorly" in text for text in texts) == number
 
 
 @pytest.mark.slow

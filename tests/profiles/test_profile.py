@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import nnls
+from scipy.stats import norm
 
 from glue_lrs.errors import ProfileError
-from glue_lrs.profiles import GaussianProfile, PSFProfile
+from glue_lrs.profiles import EmpiricalProfile, GaussianProfile, PSFProfile
+from glue_lrs.profiles.shape_modes import WING_WIDTHS, shape_modes, wing_light, wing_shapes
 from tests.helpers.profiles import COLUMNS, PROFILES, WAVE
 
 
@@ -47,6 +50,62 @@ def test_any_cutout_of_columns_gives_the_same(name: str) -> None:
         np.testing.assert_allclose(
             PROFILES[name](offset[:, columns], WAVE), whole[:, columns], atol=1e-12
         )
+
+
+def test_wings_are_gaussians() -> None:
+    offset = np.linspace(-40.0, 40.0, 161)
+    for width, light, shape in zip(WING_WIDTHS, wing_light(5.0), wing_shapes(offset), strict=True):
+        np.testing.assert_allclose(shape, norm.pdf(offset, 0.0, width), rtol=1e-12)
+        assert light == pytest.approx(norm.cdf(5.0, 0.0, width) - norm.cdf(-5.0, 0.0, width))
+
+
+def test_a_sum_of_wings_describes_other_wings() -> None:
+    """Positive factors suffice for exponentials and Lorentzians, to 1% of their middle."""
+    offset = np.linspace(0.0, 30.0, 61)
+    shapes = np.transpose(wing_shapes(offset))
+    for wanted in (np.exp(-offset / 6.0), 1.0 / (1.0 + (offset / 4.0) ** 2)):
+        outer = offset > 3.0  # the core has its own Gaussian
+        factors, _ = nnls(shapes[outer], wanted[outer])
+        np.testing.assert_allclose(shapes[outer] @ factors, wanted[outer], atol=0.02)
+
+
+def test_modes_of_the_wings_have_no_constant() -> None:
+    """The mean of each is small, compared with its mean absolute value."""
+    modes = shape_modes()
+    wings = modes.table[:, ~modes.core & modes.even]
+    assert np.abs(wings.mean(axis=0)).max() < 0.25 * np.abs(wings).mean(axis=0).max()
+
+
+@pytest.mark.parametrize("name", ["offset", "width", "wings", "modes"])
+def test_derivatives_of_a_fitted_profile(name: str) -> None:
+    """They agree with differences."""
+    profile = PROFILES["empirical"]
+    assert isinstance(profile, EmpiricalProfile)
+    offset = np.broadcast_to(np.arange(-14.0, 15.0) + 0.23, (WAVE.size, 29))
+    derivatives = profile.at(WAVE).derivatives(offset)
+    step = 1e-4
+    moved, sign = [], np.array([1.0, -1.0])
+    for h in step * sign:
+        shifted, changed = offset, profile
+        if name == "offset":
+            shifted = offset + h
+        elif name == "width":
+            changed = replace(profile, width=(profile.width[0] + h, *profile.width[1:]))
+        elif name == "wings":
+            (first, *rest), *others = profile.wings
+            changed = replace(profile, wings=((first + h, *rest), *others))
+        else:
+            coefficients = profile.coefficients.copy()
+            coefficients[-1, 0] += h
+            changed = replace(profile, coefficients=coefficients)
+        moved.append(changed(shifted, WAVE))
+    expected = (moved[0] - moved[1]) / (2.0 * step)
+    found = getattr(derivatives, "d_" + name)()
+    if name == "wings":
+        found = found[:, 0] * profile.at(WAVE).rows.wing_terms(2)[:, :1]
+    elif name != "offset":
+        found = found[:, 0 if name == "width" else -1]
+    np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max() + 2e-6)
 
 
 def test_a_psf_reference_is_interpolated() -> None:

@@ -15,11 +15,18 @@ from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.colors import to_rgba
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
+from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 
+from glue_lrs.viewers.canvas.blitting import root_figure
+
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.backend_bases import RendererBase
+    from matplotlib.transforms import Transform
     from matplotlib.typing import ColorType
+
+    from glue_lrs.viewers.canvas.blitting import Layer
 
 #: Distance between baselines relative to the font size.
 _LEADING = 1.3
@@ -139,3 +146,19 @@ class CachedText(Text):
             paper[[0, -1]] = paper[:, [0, -1]] = to_rgba(self._edge)
         made = np.rint(255.0 * (paper + (colour - paper) * ink)).astype(np.uint8)
         return np.ascontiguousarray(made[::-1])
+
+
+#: Font size of a heading, and the height that it takes, both in points.
+_HEADING, _HEADING_HEIGHT = 9.0, 15.0
+
+
+def heading(layer: Layer) -> CachedText:
+    """Add a line of text above the axes of a layer, where it covers no data, and return it."""
+    text = CachedText(0.0, 1.0, "", ha="left", va="bottom", fontsize=_HEADING)
+    return layer.put(text, transform=layer.home.transAxes, clip=False, above=True)
+
+
+def above_heading(axes: Axes) -> Transform:
+    """Return the coordinates of axes, shifted by the height of the heading."""
+    scale = root_figure(axes).dpi_scale_trans
+    return axes.transAxes + ScaledTranslation(0.0, _HEADING_HEIGHT / 72.0, scale)

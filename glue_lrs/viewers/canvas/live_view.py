@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from matplotlib.backend_bases import MouseButton
 
 from glue_lrs.viewers.canvas.blitting import Overlay, drawn_once, root_figure
+from glue_lrs.viewers.canvas.navigation import Navigation
 from glue_lrs.viewers.live.follower import Follower
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ class LiveView(Follower):
         self._limit_connections: list[int] = []
         #: Limits of the y axes that adapt to the data.
         self.y_limits: list[Limits] = []
+        #: Called with lines about the place under the mouse, and with none when it is elsewhere.
+        self.on_readout: Callable[[tuple[str, ...]], None] | None = None
+        self.navigation = Navigation(self)
         canvas = root_figure(axes).canvas
         self._connections = [
             canvas.mpl_connect("button_press_event", self._press_event),
@@ -99,6 +103,7 @@ class LiveView(Follower):
         for connection in self._limit_connections:
             self.axes.callbacks.disconnect(connection)
         self.unfollow()
+        self.navigation.close()
         canvas = self.overlay.canvas
         if canvas is not None:
             for connection in self._connections:
@@ -160,6 +165,10 @@ class LiveView(Follower):
     def _hover(self, event: MouseEvent | None) -> None:
         """Handle a mouse motion without a drag; `event` is None if the mouse is not on the axes."""
 
+    def _describe(self, x: float, y: float) -> tuple[str, ...]:
+        """Return lines about a position on the axes, in data coordinates."""
+        return ()
+
     def _refresh(self) -> None:
         """Draw the view again after a drag in any view has ended, or the limits were reset."""
 
@@ -198,8 +207,14 @@ class LiveView(Follower):
                 with drawn_once():
                     self._drag(event)
         elif not self.removed:
-            inside = self.available() and self.contains(event)
-            self._hover(event if inside else None)
+            inside = self.contains(event)
+            self._hover(event if inside and self.available() else None)
+            self._report(event if inside else None)
+
+    def _report(self, event: MouseEvent | None) -> None:
+        """Describe the place under the mouse; `event` is None if that is not on the axes."""
+        if self.on_readout is not None and not self.live.closed:
+            self.on_readout(() if event is None else self._describe(*self.data_at(event)))
 
     def _release_event(self, event: MouseEvent) -> None:
         if self.busy and event.button == MouseButton.LEFT:
@@ -236,6 +251,7 @@ class LiveView(Follower):
     def _leave_event(self, event: LocationEvent) -> None:
         if not self.busy and not self.removed:
             self._hover(None)
+            self._report(None)
 
     def _live_closed(self, *_: object) -> None:
         if self.busy and self.live.closed:

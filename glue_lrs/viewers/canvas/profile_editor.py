@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.collections import PolyCollection
 from matplotlib.lines import Line2D
 
-from glue_lrs.plotting.style import unit_label
+from glue_lrs.plotting.style import BACKGROUND, unit_label
 from glue_lrs.viewers.canvas.blitting import drawn_once
-from glue_lrs.viewers.canvas.cached_text import CachedText
+from glue_lrs.viewers.canvas.cached_text import heading
 from glue_lrs.viewers.canvas.limits import Limits
 from glue_lrs.viewers.canvas.region_editor import RegionEditor
 from glue_lrs.viewers.canvas.shapes import band_outlines
@@ -54,8 +54,8 @@ class ProfileEditor(RegionEditor):
         put = self.layer.put
         self.band = put(PolyCollection([], fc="0.3", alpha=0.25, lw=0))
         self.line = put(Line2D([], [], color="black", lw=1.2, drawstyle="steps-mid"))
-        readout = CachedText(0.01, 0.985, "", ha="left", va="top", fontsize=9)
-        self.readout = put(readout, transform=axes.transAxes, above=True)
+        self.background = put(Line2D([], [], color=BACKGROUND, lw=1.4, ls=(0, (4, 1.5))))
+        self.readout = heading(self.layer)
         axes.set_xlabel("column [pixel]")
         axes.set_ylabel(f"brightness [{unit_label(live.image.unit)}]")
         axes.grid(visible=True, alpha=0.25)
@@ -71,9 +71,20 @@ class ProfileEditor(RegionEditor):
     # --- drawing -------------------------------------------------------------------------------
 
     def _image_changed(self, *_: object) -> None:
-        """Redraw the profile if another image, such as another integration, is shown."""
+        """Redraw the profile if another image, such as another integration, is shown.
+
+        Otherwise, only the background that the operator fits may have changed.
+        """
         if self._profile_of is not self.live.shown:
             self._profile_changed()
+        elif not self.removed:
+            self._draw_background()
+            self.overlay.update()
+
+    def _draw_background(self) -> None:
+        """Draw the background that is fitted in the averaged rows and subtracted."""
+        columns, level = self.live.fitted_background() or ([], [])
+        self.background.set_data(columns, level)
 
     def _profile_changed(self, *_: object) -> None:
         """Draw the profile at the row of the crosshair."""
@@ -83,6 +94,7 @@ class ProfileEditor(RegionEditor):
         self._profile_of = self.live.shown
         columns, flux, error = self.live.cross_dispersion_profile(row, number)
         self.line.set_data(columns, flux)
+        self._draw_background()
         edges = np.column_stack([columns - 0.5, columns + 0.5]).ravel()
         low, high = (flux - error).repeat(2), (flux + error).repeat(2)
         self.band.set_verts(band_outlines(edges, low, high))

@@ -14,6 +14,7 @@ from matplotlib.backend_tools import Cursors
 
 from glue_lrs.viewers.canvas.blitting import drawn_once
 from glue_lrs.viewers.canvas.live_view import LiveView
+from glue_lrs.viewers.canvas.other_setups import OtherApertures
 from glue_lrs.viewers.canvas.region_artists import RegionArtists, RegionLabel
 from glue_lrs.viewers.live.region_dragging import NUDGES, STEPS, RegionDragging
 
@@ -101,6 +102,8 @@ class RegionEditor(LiveView):
         self.on_hint: Callable[[str], None] | None = None
         self.artists: list[RegionArtists] = []
         self.label = RegionLabel(self.layer)
+        self.other_apertures = OtherApertures(self.layer)
+        self.follow(self._sync, "setups")
 
     # --- interface -----------------------------------------------------------------------------
 
@@ -120,6 +123,13 @@ class RegionEditor(LiveView):
     def handle_at(self, x: float, y: float) -> Handle | None:
         """Return the part of a region that a press at a position on the canvas would grab."""
         return self.geometry.handle_at(x, y)
+
+    def on_edge(self, x: float, y: float) -> bool:
+        """Return whether a position on the canvas is on an edge of a region, or on its end."""
+        if self.removed or self.live.closed or not self.axes.bbox.contains(x, y):
+            return False
+        handle = self.handle_at(x, y)
+        return handle is not None and handle.kind != "body"
 
     @property
     def busy(self) -> bool:
@@ -181,6 +191,9 @@ class RegionEditor(LiveView):
             self.overlay.update()
 
     # --- pointer -------------------------------------------------------------------------------
+
+    def _describe(self, x: float, y: float) -> tuple[str, ...]:
+        return self.geometry.describe(x, y)
 
     def _hover(self, event: MouseEvent | None) -> None:
         label_visible = self.label.text.get_visible()
@@ -272,6 +285,7 @@ class RegionEditor(LiveView):
         if self.removed:
             return
         hovered = self._hovered
+        self.other_apertures.update(self.live, self.geometry)
         while len(self.artists) < len(self.regions):
             self.artists.append(RegionArtists(self.layer, casing=self.casing))
         while len(self.artists) > len(self.regions):

@@ -6,7 +6,6 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy import units as u
 from matplotlib.collections import PolyCollection
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, PathPatch
@@ -23,11 +22,12 @@ from glue_lrs.plotting.style import (
     unit_label,
 )
 from glue_lrs.viewers.canvas.blitting import Overlay, drawn_once
-from glue_lrs.viewers.canvas.cached_text import CachedText
+from glue_lrs.viewers.canvas.cached_text import above_heading, heading
 from glue_lrs.viewers.canvas.limits import Limits
 from glue_lrs.viewers.canvas.live_view import LiveView
+from glue_lrs.viewers.canvas.other_setups import OtherSpectra
 from glue_lrs.viewers.canvas.shapes import DASHES, RANGE_STYLE, band_outlines, bands
-from glue_lrs.viewers.live.comparison import series
+from glue_lrs.viewers.live.comparison import in_unit
 from glue_lrs.viewers.live.plotted_spectrum import (
     FluxUnit,
     flux_text,
@@ -36,6 +36,7 @@ from glue_lrs.viewers.live.plotted_spectrum import (
     plotted_columns,
     robust_range,
 )
+from glue_lrs.viewers.live.readout import Readout
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from matplotlib.backend_bases import MouseEvent
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
+    from glue_lrs.viewers.live.setups import Setup
 
 _COMPARISON: dict[str, Any] = {"color": VERMILION, "lw": 1.2, "ls": (0, (4, 1.5))}
 
@@ -112,7 +114,7 @@ class SpectrumPlot(LiveView):
         self._unit = FluxUnit(None, 1.0, "")
         self._start: tuple[float, float] | None = None
         self._dragged: tuple[float, float] | None = None
-        self._compared: tuple[NDArray[np.float64], NDArray[np.float64], u.UnitBase] | None = None
+        self._describer = Readout(live)
         self._legend_entries: tuple[str, ...] | None = None
         self._marked: tuple[str, ...] = ()
         self.limits = Limits(axes)
@@ -122,17 +124,18 @@ class SpectrumPlot(LiveView):
         self.band = put(PolyCollection([], fc=BLUE, alpha=0.25, lw=0))
         self.line = put(Line2D([], [], color=BLUE, lw=1.3))
         self.comparison_line = put(Line2D([], [], **_COMPARISON))
+        self.others = OtherSpectra(self.layer)
+        self._other_setups: tuple[Setup, ...] = ()
         self.isolated = put(Line2D([], [], color=BLUE, ls="", marker="o", ms=3))
         self.masked = put(Line2D([], [], **_MASKED_ROW), transform=across)
         self.flagged = put(Line2D([], [], **_FLAGGED_ROW), transform=across)
         self.cursor = put(Line2D([], [], color=ORANGE, lw=1.2, ls=DASHES), transform=across)
-        readout = CachedText(0.01, 0.985, "", ha="left", va="top", fontsize=9)
-        self.readout = put(readout, transform=axes.transAxes, above=True)
+        self.readout = heading(self.layer)
         note = Text(0.5, 0.5, "", ha="center", va="center", fontsize=10, color="0.25", bbox=_BOX)
         self.note = put(note, transform=axes.transAxes)
         self._marks = [(self.cursor, self.range_patch)]
         if ratio_axes is not None:
-            self.ratio_limits = Limits(ratio_axes, text=False)
+            self.ratio_limits = Limits(ratio_axes)
             self.y_limits.append(self.ratio_limits)
             self.ratio_layer = Overlay.on_axes(ratio_axes).layer(ratio_axes)
             put, across = self.ratio_layer.put, ratio_axes.get_xaxis_transform()
@@ -151,6 +154,7 @@ class SpectrumPlot(LiveView):
             one.grid(visible=True, alpha=0.25)
         self._set_x_limits()
         self.follow(self._extraction_changed, "extraction")
+        self.follow(self._setups_changed, "setups")
         self.follow(self._comparison_changed, "comparison", "comparison_label")
         self.follow(self._marks_changed, "cursor_row", "wavelength_ranges")
         with drawn_once():
@@ -206,7 +210,8 @@ class SpectrumPlot(LiveView):
         self.isolated.set_data(wave[isolated], flux[isolated])
         self.masked.set_data(wave[mask], np.full(int(mask.sum()), 0.02))
         self.note.set_text("" if (~mask).any() else "no row has a flux")
-        comparison = self._comparison_values()
+        self.others.update(self.live, source, factor)
+        comparison = np.concatenate([self._comparison_values(), self.others.values()])
         flagged = (bits != 0) & ~mask
         self.flagged.set_data(wave[flagged], np.full(int(flagged.sum()), 0.05))
         marks = {_MASKED: mask, _FLAGGED: flagged}
@@ -220,6 +225,13 @@ class SpectrumPlot(LiveView):
             self.overlay.redraw()
         else:
             self.overlay.update()
+
+    def _setups_changed(self, *_: object) -> None:
+        """Draw again if another setup than the edited one has changed."""
+        others = self.live.arrangement.others
+        if others != self._other_setups:
+            self._other_setups = others
+            self._extraction_changed()
 
     def _refresh(self) -> None:
         self._extraction_changed()
@@ -249,7 +261,6 @@ class SpectrumPlot(LiveView):
     def _comparison_changed(self, *_: object) -> None:
         if self.removed:
             return
-        self._compared = None if self.live.comparison is None else series(self.live.comparison)
         self._comparison_in_unit()
         self._extraction_changed()
 
@@ -257,14 +268,12 @@ class SpectrumPlot(LiveView):
         """Draw the comparison in the unit of the spectrum, if it can be converted."""
         line = self.comparison_line
         line.set_data([], [])
-        if self._compared is None or self._unit[0] is None:
+        if self.live.comparison is None or self._unit[0] is None:
             return
-        wave, flux, unit = self._compared
-        try:
-            factor = u.Unit(unit).to(self._unit[0]) * self._unit[1]
-        except u.UnitConversionError:
-            return
-        line.set_data(wave, flux * factor)
+        converted = in_unit(self.live.comparison, self._unit[0])
+        if converted is not None:
+            wave, flux = converted
+            line.set_data(wave, flux * self._unit[1])
 
     def _comparison_values(self) -> NDArray[np.float64]:
         """Return the fluxes of the comparison within the wavelength range of the image."""
@@ -288,23 +297,26 @@ class SpectrumPlot(LiveView):
         label = self.live.comparison_label or "comparison"
         compared = np.size(self.comparison_line.get_xdata()) > 0
         remark = ""
-        if self._compared is not None and not compared:
-            remark = f": in {unit_label(self._compared[2])}, not comparable"
+        if self.live.comparison is not None and not compared:
+            remark = f": in {unit_label(self.live.comparison.flux.unit)}, not comparable"
         entries = self._entries(label if compared or remark else "", remark)
         if entries == self._legend_entries:
             return False
         self._legend_entries = entries
         known: dict[str, Artist] = {
             _EXTRACTED: Line2D([], [], color=BLUE, lw=1.3),
-            _SIGMA: Patch(color=BLUE, alpha=0.25, lw=0),
+            self._sigma: Patch(color=BLUE, alpha=0.25, lw=0),
             _MASKED: Line2D([], [], **_MASKED_ROW),
             _FLAGGED: Line2D([], [], **_FLAGGED_ROW),
+            f"{self.live.active} {_EXTRACTED}": Line2D([], [], color=BLUE, lw=1.3),
+            **self.others.lines,
         }
         handles = [known.get(name, Line2D([], [], **_COMPARISON)) for name in entries]
         self.axes.legend(
             handles=handles, labels=[*map(plain_text, entries)], loc="lower left",
-            bbox_to_anchor=(0.0, 1.0), ncols=5, frameon=False, fontsize=_FONT_SIZE,
-            handlelength=1.6, columnspacing=1.2, borderaxespad=0.1,
+            bbox_to_anchor=(0.0, 1.0), bbox_transform=above_heading(self.axes), ncols=5,
+            frameon=False, fontsize=_FONT_SIZE, handlelength=1.6, columnspacing=1.2,
+            borderaxespad=0.1,
         )  # fmt: skip
         return True
 
@@ -315,14 +327,16 @@ class SpectrumPlot(LiveView):
         comparison is shortened in its middle.
         """
         width = float(self.axes.bbox.width) / (_FONT_SIZE * self.points)
-        names = [_EXTRACTED, _SIGMA, *self._marked]
+        setups = self.others.lines
+        extracted = f"{self.live.active} {_EXTRACTED}" if setups else _EXTRACTED
+        names = [extracted, *sorted(setups), self._sigma, *self._marked]
 
         def letters_left() -> float:
             """Return how many letters of the comparison's label fit next to the other labels."""
             taken = sum(_KEY_WIDTH + _LETTER_WIDTH * len(name) for name in names)
             return (width - taken - (_KEY_WIDTH if label else 0.0)) / _LETTER_WIDTH - len(remark)
 
-        for name in (_FLAGGED, _SIGMA, _MASKED, _EXTRACTED):
+        for name in (_FLAGGED, self._sigma, _MASKED, extracted):
             if letters_left() < min(len(label), _MIN_LABEL) and name in names:
                 names.remove(name)
         most = max(int(letters_left()), _MIN_LABEL)
@@ -332,6 +346,12 @@ class SpectrumPlot(LiveView):
             marks = sum(name in self._marked for name in names)
             names.insert(len(names) - marks, label + remark)
         return tuple(names)
+
+    @property
+    def _sigma(self) -> str:
+        """Label of the errors, with their origin unless they are propagated."""
+        noise = self.live.operator.noise
+        return _SIGMA if noise == "propagated" else f"{_SIGMA} ({noise})"
 
     def _resized(self, *_: object) -> None:
         """Adapt the legend to the new width."""
@@ -365,6 +385,9 @@ class SpectrumPlot(LiveView):
         self.readout.set_text(text)
 
     # --- pointer -----------------------------------------------------------------------------
+
+    def _describe(self, x: float, y: float) -> tuple[str, ...]:
+        return self._describer.spectrum(x, self._unit)
 
     def _press(self, event: MouseEvent) -> None:
         if event.dblclick:

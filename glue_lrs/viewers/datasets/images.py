@@ -8,6 +8,7 @@ contain: headers, variances and the WCS.
 
 from __future__ import annotations
 
+import os
 import weakref
 from dataclasses import replace
 from typing import Any, TypeGuard
@@ -25,6 +26,7 @@ from glue_lrs.viewers.datasets.coordinates import (
     has_coordinates,
     image_coordinates,
 )
+from glue_lrs.viewers.datasets.session_image import IMAGE_KEY, SessionImage
 from glue_lrs.viewers.datasets.session_meta import RESIDUAL_KEY, file_label, header_cards
 
 _Planes = dict[str, NDArray[Any]]
@@ -78,6 +80,8 @@ def image_data(image: SlitImage, label: str | None = None) -> Data:
     coordinates.owner = weakref.ref(data)
     data.meta.update(header_cards(image.header) | header_cards(image.sci_header))
     data.meta.update({"filename": image.path, "kind": image.kind})
+    data.meta[IMAGE_KEY] = SessionImage(image)
+    data.meta[IMAGE_KEY].owner = weakref.ref(data)
     _sources[data.get_component("flux")] = image, arrays
     return data
 
@@ -122,13 +126,12 @@ def slit_image(data: Data) -> SlitImage:
         The same object at each call, as long as the values of the components are not replaced.
         After a change, an image with the new values. If the original image is not in memory,
         because the dataset was restored from a session that contained the pixels, the file of the
-        image is read.
+        image is read or, if it does not exist, the image in the session.
 
     Raises
     ------
     ProductError
-        If `data` is not such a dataset, the image does not come from a file, or the file is
-        missing.
+        If `data` is not such a dataset, or the session contains no image and the file is missing.
     """
     if not is_lrs_image(data):
         raise ProductError(not_an_image(data))
@@ -143,14 +146,7 @@ def slit_image(data: Data) -> SlitImage:
         if all(arrays.get(name) is values for name, values in known.items()):
             return image
     else:
-        path = data.meta.get("filename")
-        if not path:
-            raise ProductError(
-                "the image was not read from a file, so that the session contains only its pixels, "
-                "expected an image that was opened from a file (SlitImage.write makes one)",
-                subject=data.label,
-            )
-        image = SlitImage.read(path)
+        image = _image_of_session(data)
         known = _planes(image)
     changed = {}
     for name, values in arrays.items():
@@ -161,6 +157,22 @@ def slit_image(data: Data) -> SlitImage:
     image = replace(image, **changed) if changed else image
     _sources[component] = image, arrays
     return image
+
+
+def _image_of_session(data: Data) -> SlitImage:
+    """Return the image of a dataset from its file, or from the session that contained the data."""
+    path, stored = data.meta.get("filename"), data.meta.get(IMAGE_KEY)
+    if path and os.path.exists(path):
+        return SlitImage.read(path)
+    if isinstance(stored, SessionImage) and stored.has_image:
+        return stored.image()
+    if path:
+        return SlitImage.read(path)  # raises an error that names the file
+    raise ProductError(
+        "the image was not read from a file, so that the session contains only its pixels, "
+        "expected an image that was opened from a file (SlitImage.write makes one)",
+        subject=data.label,
+    )
 
 
 def _planes(image: SlitImage) -> _Planes:

@@ -143,10 +143,11 @@ def _class(name: Any) -> type | None:
 
 def _is_function(name: Any, functions: set[Any]) -> bool:
     """Return whether a name is in `_NAMED_FUNCTIONS`, or is a registered or a link function."""
-    if name in _NAMED_FUNCTIONS:
+    if isinstance(name, str) and name in _NAMED_FUNCTIONS:
         return True
     found = _object(name, _PACKAGES)
-    return callable(found) and (found in functions or _is_link_helper(found))
+    known = any(found is function for function in functions)  # not all callables have a hash
+    return callable(found) and (known or _is_link_helper(found))
 
 
 def _is_link_helper(function: Any) -> bool:

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
+from glue.core import Data
 from glue_jupyter import JupyterApplication
 from IPython import get_ipython
 from IPython.display import display
 
-from glue_lrs.errors import LRSError
+from glue_lrs.apertures.aperture import Aperture
+from glue_lrs.apertures.background import Background
+from glue_lrs.errors import LRSError, quoted
+from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.viewers.jupyter.image import LRSImageView
 from glue_lrs.viewers.jupyter.panel import Panel
 from glue_lrs.viewers.jupyter.profile import SlitProfileView
 from glue_lrs.viewers.jupyter.spectrum import LRSSpectrumView
+from glue_lrs.viewers.jupyter.widgets import close_widgets, widget_tree, widgets_of
 from glue_lrs.viewers.live.open import open_extraction
 from glue_lrs.viewers.live.regions import operator_with
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from os import PathLike
-
-    from glue.core import Data
     from specutils import Spectrum
 
-    from glue_lrs.apertures.aperture import Aperture
-    from glue_lrs.apertures.background import Background
-    from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
+    from glue_lrs.spectra.findings import Finding
 
 #: Heights of the figures in pixels.
 _IMAGE, _SPECTRUM, _PROFILE = 560, 310, 210
@@ -70,13 +70,15 @@ class ExtractionApp:
     def __init__(
         self, source: SlitImage | Data | str | PathLike[str], glue: JupyterApplication | None = None
     ) -> None:
+        if glue is not None:
+            _check_type("glue", glue, JupyterApplication)
         self.glue = JupyterApplication() if glue is None else glue
         self._owns_glue = glue is None
         try:
             self.live = live = open_extraction(self.glue.session, source)
         except BaseException:
             if self._owns_glue:
-                _close(_tree(_widgets_of(self.glue), set()))
+                close_widgets(widget_tree(widgets_of(self.glue), set()))
             raise
         new = self.glue.new_data_viewer
         self.image: LRSImageView = new("lrs-image", data=live.data, show=False)
@@ -89,6 +91,7 @@ class ExtractionApp:
         for editor in editors:
             assert editor is not None  # the image was opened
             editor.on_text = self.panel.show_status
+        self.spectrum_viewer.on_text = self.panel.show_status
         image = editors[0]
         assert image is not None
         image.on_adding = self._adding_changed
@@ -126,13 +129,16 @@ class ExtractionApp:
 
     def show(self) -> None:
         """Display the application in the output of the cell."""
+        self._check_open()
         self._shown = _cell_run()
         display(self.widget)
 
     def _ipython_display_(self) -> None:
         """Display the application as the result of a cell, unless that cell has displayed it."""
         run = _cell_run()
-        if run is None or run != self._shown:
+        if self.closed:
+            print(self)
+        elif run is None or run != self._shown:
             self.show()
 
     # --- the extraction --------------------------------------------------------------------------
@@ -148,6 +154,13 @@ class ExtractionApp:
         return self.live.extraction
 
     @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Findings of all checks of the spectrum; see `Extract1D.check`."""
+        if not self.closed and not self.live.closed:
+            self.panel.check_now()
+        return tuple(self.live.findings)
+
+    @property
     def extract(self) -> Extract1D:
         """Operator that makes the spectrum. Setting it moves the drawing, as for `aperture`."""
         return self.live.extract
@@ -155,6 +168,7 @@ class ExtractionApp:
     @extract.setter
     def extract(self, operator: Extract1D) -> None:
         self._check_open()
+        _check_type("extract", operator, Extract1D)
         self.live.editing.set_or_raise(operator, "change the extraction")
 
     @property
@@ -174,6 +188,7 @@ class ExtractionApp:
     @aperture.setter
     def aperture(self, aperture: Aperture) -> None:
         self._check_open()
+        _check_type("aperture", aperture, Aperture)
         operator = replace(self._as_drawn, aperture=aperture)
         self.live.editing.set_or_raise(operator, "change the aperture")
 
@@ -185,6 +200,7 @@ class ExtractionApp:
     @background.setter
     def background(self, background: Background | None) -> None:
         self._check_open()
+        _check_type("background", background, Background, type(None))
         operator = replace(self._as_drawn, background=background)
         self.live.editing.set_or_raise(operator, "change the background")
 
@@ -201,13 +217,15 @@ class ExtractionApp:
         ----------
         **keys
             Overrides of the present operator, as in `Extract1D.from_reference`, for example
-            ``xstart=27, xstop=34, bkg_fit="median"``. As there, the aperture follows the position
+            ``xstart=27, xstop=34, bkg_fit="median"``, and ``apcorr``, an aperture correction or its
+            file. As there, the aperture follows the position
             of the source unless ``use_source_posn`` is False.
 
         Raises
         ------
         LRSError
-            If a key or a value is wrong, or nothing can be extracted. Then nothing changes.
+            If a key, a value or the file is wrong, or nothing can be extracted. Then nothing
+            changes.
         """
         self._check_open()
         self.live.actions.set_keys(**keys)
@@ -215,7 +233,20 @@ class ExtractionApp:
     def compare(self, source: str | PathLike[str] | Data | None) -> None:
         """Overlay the spectrum of an x1d or x1dints file; see `LiveExtraction.load_comparison`."""
         self._check_open()
+        _check_type("comparison", source, str, PathLike, Data, type(None))
         self.live.load_comparison(source)
+
+    def load_apcorr(self, path: str | PathLike[str] | None) -> None:
+        """Set the aperture correction from an APCORR reference, or none.
+
+        Raises
+        ------
+        LRSError
+            If the file cannot be used, or not for this image. Then nothing changes.
+        """
+        self._check_open()
+        _check_type("apcorr", path, str, PathLike, type(None))
+        self.live.load_apcorr(path)
 
     def _check_open(self) -> None:
         """Raise `LRSError` if the application or the extraction has ended."""
@@ -242,21 +273,16 @@ class ExtractionApp:
         for _, apps in _of_cell.values():
             if self in apps:
                 apps.remove(self)
-        viewers = (self.image, self.spectrum_viewer, self.profile)
-        roots = [self.widget, *self.panel.buttons.values()]
-        for viewer in viewers:
-            roots += [vars(tool) for tool in viewer.toolbar.tools.values()]
-            roots += [viewer.figure, viewer.layout, viewer.toolbar, getattr(viewer, "_vl", None)]
-        glue, seen = _widgets_of(self.glue), set[widgets.Widget]()
-        if not self._owns_glue:  # the toolbars show widgets of the application
-            list(_tree(glue, seen))
-        closing = list(_tree([*roots, *glue], seen))
+        shared = set[widgets.Widget]()  # a given application stays open
+        glue = list(widget_tree(widgets_of(self.glue), shared))
+        closing = list(widget_tree([self.widget, *self.panel.buttons.values()], shared))
         self.panel.close()
-        for viewer in viewers:
+        for viewer in (self.image, self.spectrum_viewer, self.profile):
             viewer.close()
         if self._owns_glue:
             self.live.close()
-        _close(closing)
+            closing += glue
+        close_widgets(closing)
 
 
 def extraction_app(
@@ -329,28 +355,9 @@ def _cell_run() -> object:
     return None if shell is None else shell.execution_count
 
 
-def _tree(widget: Any, seen: set[widgets.Widget]) -> Iterator[widgets.Widget]:
-    """Yield a widget and those that it contains, except `seen`."""
-    if isinstance(widget, dict):
-        widget = list(widget.values())
-    if isinstance(widget, list | tuple):
-        for one in widget:
-            yield from _tree(one, seen)
-    elif isinstance(widget, widgets.Widget) and widget not in seen and widget.comm is not None:
-        seen.add(widget)
-        for name in widget.keys:
-            if name != "template" and not name.startswith("_"):  # shared by all widgets of a class
-                yield from _tree(getattr(widget, name), seen)
-        yield widget
-
-
-def _widgets_of(glue: JupyterApplication) -> list[widgets.Widget]:
-    """Return the widgets that an application of glue-jupyter makes."""
-    return [glue.widget, glue.widget_subset_select, glue.widget_data_collection]
-
-
-def _close(closing: Iterable[widgets.Widget]) -> None:
-    """Close widgets, and remove their observers."""
-    for widget in list(closing):
-        widget.unobserve_all()
-        widget.close()
+def _check_type(name: str, value: object, *types: type) -> None:
+    """Raise `LRSError` if a value is of none of the types."""
+    if not isinstance(value, types):
+        expected = " or ".join("None" if one is type(None) else one.__name__ for one in types)
+        found = "None" if value is None else quoted(value)
+        raise LRSError(f"{name} is {found}, expected {expected}")

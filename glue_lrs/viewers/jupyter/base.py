@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from echo import SelectionCallbackProperty
 from glue_jupyter.utils import get_ioloop
+from ipywidgets import Widget
 
+from glue_lrs.errors import LRSError
+from glue_lrs.viewers.jupyter.widgets import close_widgets, widget_tree, widgets_of
 from glue_lrs.viewers.live.viewer import ExtractionViewer
 
 if TYPE_CHECKING:
@@ -26,8 +29,10 @@ class NotebookViewer(ExtractionViewer):
     scale_x: Any
     scale_y: Any
 
-    #: Last error message.
-    error = ""
+    toolbar: Any
+
+    #: Whether `close` was called.
+    closed = False
     _timer: TimerHandle | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -36,9 +41,13 @@ class NotebookViewer(ExtractionViewer):
         self.figure.layout.min_width = "200px"
 
     def show_error(self, text: str) -> None:
-        """Print an error message in the output of the cell."""
-        self.error = text
-        print(text)
+        """Raise an `LRSError`, of which the cell shows one line.
+
+        A viewer that is being made is closed: no one has it.
+        """
+        if self not in self.session.application.viewers:
+            self.close()
+        raise LRSError(text)
 
     def update_glue_scales(self, *_: object) -> None:
         """Make the limits in the browser those of the state, when they have settled.
@@ -57,10 +66,17 @@ class NotebookViewer(ExtractionViewer):
         limits = {"x_min": x.min, "x_max": x.max, "y_min": y.min, "y_max": y.max}
         self.state.update_from_dict({**self.state.as_dict(), **limits})
 
-    def close(self) -> None:
-        """Disconnect the viewer from the extraction and from glue."""
+    def close(self, warn: bool = True) -> None:
+        """Disconnect the viewer from the extraction and from glue, and close its widgets.
+
+        glue passes `warn` for the desktop application, which asks; a notebook does not.
+        """
+        if self.closed:
+            return
+        self.closed = True
         if self._timer is not None:
             self._timer.cancel()
+        made = self._own_widgets()
         self.leave_live()
         states = [self.state, *(artist.state for artist in self.layers)]  # type: ignore[attr-defined]
         self.cleanup()  # type: ignore[attr-defined]
@@ -70,3 +86,14 @@ class NotebookViewer(ExtractionViewer):
                 if isinstance(one, SelectionCallbackProperty):
                     one.set_display_func(state, None)
         self.state.layers = []
+        close_widgets(made)
+
+    def _own_widgets(self) -> list[Widget]:
+        """Return the widgets of this viewer, without those that viewers share."""
+        shared = set[Widget]()
+        list(widget_tree(widgets_of(self.session.application), shared))
+        roots = [vars(tool) for tool in self.toolbar.tools.values()]
+        names = ("figure", "layout", "toolbar", "viewer_options", "layer_options", "output_widget")
+        roots += [getattr(self, name) for name in names]
+        roots.append(getattr(self, "_vl", None))  # of an image: it reports the size of the figure
+        return list(widget_tree(roots, shared))

@@ -166,6 +166,9 @@ class PointerTarget(Protocol):
     def hover(self, x: float, y: float) -> str:
         """Return the name of the mouse cursor at a position."""
 
+    def leave(self) -> None:
+        """Handle that the mouse has left the figure."""
+
     def double_click(self) -> None:
         """Handle a double click."""
 
@@ -213,6 +216,8 @@ class PointerEvents:
             self._viewer._mouse_interact.cursor = target.hover(x, y)
         elif event == "mouseleave":
             self._shift = False
+            if not target.busy:
+                target.leave()
         elif event in ("dragmove", "dragend") and target.busy:
             target.drag(x, y, shift=self._shift)
             if event == "dragend":

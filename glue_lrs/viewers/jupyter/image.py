@@ -28,10 +28,11 @@ from glue_lrs.viewers.live.image_layer import (
     shown_box,
 )
 from glue_lrs.viewers.live.region_geometry import ImageGeometry
+from glue_lrs.viewers.live.residual_layer import ShowsResidual
 from glue_lrs.viewers.live.viewer import ShowsOneImage, StateWithHome
 
 if TYPE_CHECKING:
-    from glue.core import BaseData
+    from glue.core import BaseData, Subset
     from glue.viewers.common.state import LayerState
     from glue.viewers.image.layer_artist import ImageLayerArtist
 
@@ -56,7 +57,7 @@ class LRSImageState(StateWithHome, BqplotImageViewerState):
 
 
 @viewer_registry("lrs-image")
-class LRSImageView(NotebookViewer, ShowsOneImage, BqplotImageView):
+class LRSImageView(ShowsResidual, NotebookViewer, ShowsOneImage, BqplotImageView):
     """Viewer for an image, with wavelength along y and editable regions."""
 
     LABEL = "LRS image"
@@ -79,9 +80,13 @@ class LRSImageView(NotebookViewer, ShowsOneImage, BqplotImageView):
             return self.get_layer_artist(LRSImageLayerArtist, layer=layer, layer_state=layer_state)
         return super().get_data_layer_artist(layer=layer, layer_state=layer_state)
 
-    def add_subset(self, subset: object) -> bool:
+    def add_image_subset(self, subset: Subset) -> bool:
         """Add a subset of the image, and return whether it was added."""
         return bool(super(ShowsOneImage, self).add_subset(subset))
+
+    def add_residual(self, data: BaseData) -> None:
+        """Add the residual above the image."""
+        super(ShowsOneImage, self).add_data(data)
 
     def _on_view_change(self, *args: object) -> None:
         """Draw subsets that were added before the figure was displayed."""
@@ -106,6 +111,7 @@ class LRSImageView(NotebookViewer, ShowsOneImage, BqplotImageView):
         self.editor = RegionEditor(self, live, ImageGeometry)
         self.editor.on_row = self.editor.pointer.set_row
         self._integration = IntegrationShown(live, self.state, self._redraw_image)
+        self.follow_residual()
         self.follow(self._draw_marks, "cursor_row", "wavelength_ranges")
         for scale in (self.scale_x, self.scale_y):
             scale.observe(self._limits_changed, names=["min", "max"])
@@ -118,15 +124,16 @@ class LRSImageView(NotebookViewer, ShowsOneImage, BqplotImageView):
         for scale in (self.scale_x, self.scale_y):
             scale.unobserve(self._limits_changed, names=["min", "max"])
         self.state.home = None
+        self.leave_residual()
         self._integration.close()
         self.editor.close()
         self.editor = None
         remove_marks(self, self.row_mark, self.range_mark)
 
-    def close(self) -> None:
+    def close(self, warn: bool = True) -> None:
         """Disconnect the viewer; glue-jupyter would keep it in memory through its images."""
         subsets = [getattr(artist, "image_artist", None) for artist in self.layers]
-        super().close()
+        super().close(warn)
         for image in (self._composite_image, *subsets):
             if image is not None:
                 image.viewer = None

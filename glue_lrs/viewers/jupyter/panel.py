@@ -6,24 +6,32 @@ import html
 import warnings
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 from glue_jupyter.utils import get_ioloop
 
 from glue_lrs.errors import LRSError, LRSWarning
+from glue_lrs.viewers.live.comparison import not_comparable
 from glue_lrs.viewers.live.follower import Follower
-from glue_lrs.viewers.live.messages import findings_text, joined, panel_text
+from glue_lrs.viewers.live.messages import panel_text
 from glue_lrs.viewers.live.names import (
     folder_of,
     lost_text,
-    number_text,
+    noise_text,
     ratio_text,
     spectrum_ending,
     stem_of,
 )
 from glue_lrs.viewers.live.regions import DIGITS, Region
-from glue_lrs.viewers.live.tooltips import SOURCE_ACTIONS
+from glue_lrs.viewers.live.tooltips import (
+    ADD_BACKGROUND,
+    CORRECTIONS,
+    METHODS,
+    RESIDUAL_HINT,
+    SOURCE_ACTIONS,
+)
 
 if TYPE_CHECKING:
     from asyncio import TimerHandle
@@ -32,8 +40,16 @@ if TYPE_CHECKING:
     from glue_lrs.spectra.extraction import Extraction
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-#: Colours of error messages, of warnings and of other texts, readable on light and dark pages.
-_ERROR, _WARNING, _TEXT = "#d32f2f", "#b26a00", "inherit"
+#: Colours of messages. JupyterLab defines those of its theme; the others are readable on light and
+#: dark pages.
+_COLOURS = {
+    "error": "var(--jp-error-color1, #d32f2f)",
+    "warning": "var(--jp-warn-color1, #b26a00)",
+    "info": "inherit",
+}
+
+#: Height of the list of messages in pixels. It scrolls if there are more.
+_MESSAGES = 84
 
 #: Seconds after the last change in which all checks are made, as in the desktop.
 _CHECK_DELAY = 0.4
@@ -56,7 +72,7 @@ class Panel(Follower):
     status : ipywidgets.HTML
         Line that describes the region that is dragged.
     message : ipywidgets.HTML
-        Line for errors and warnings.
+        List of errors, warnings and notes, in a place of constant height.
     buttons : dict of str to ipywidgets.Button
         The buttons, by the name of the action.
     """
@@ -67,6 +83,7 @@ class Panel(Follower):
         self.live = live
         self._filling = False
         self._unchecked: Extraction | None = None
+        self._checked: Extraction | None = None
         self._timer: TimerHandle | None = None
         self.buttons: dict[str, widgets.Button] = {}
         self.status, self.message, self.results = (_line() for _ in range(3))
@@ -86,11 +103,14 @@ class Panel(Follower):
         self._observe(self.subtract, self._set_subtract)
         self._observe(self.fit, lambda value: self._set_background(bkg_fit=value))
         self._observe(self.order, lambda value: self._set_background(bkg_order=value))
+        self.method = self._choice("method", METHODS, live.actions.set_method)
+        self.correction = self._choice("correction", CORRECTIONS, live.actions.set_correction)
         self.adding = widgets.ToggleButton(
-            description="Add background", layout=_auto(),
+            description="Draw background", layout=_auto(),
             tooltip="The next drag across columns of the image adds a background region",
         )  # fmt: skip
         self.comparison = self._path("x1d file to compare with")
+        self.apcorr = self._path("")
         self.spectrum_path = self._path("", f"{stem_of(live)}{spectrum_ending(live)}")
         self.reference_path = self._path("", f"{stem_of(live)}_extract1d.json")
         self.replace = widgets.Checkbox(
@@ -98,15 +118,16 @@ class Panel(Follower):
             tooltip="Whether the buttons on the left may replace existing files",
         )  # fmt: skip
         rows = [
-            self._stack_row(), self._aperture_row(), self._action_row(), self._file_row(),
-            self.status, self.results, self.message,
+            self._stack_row(), self._aperture_row(), self._method_row(), self._action_row(),
+            self._file_row(),
+            self.status, self.results, self._message_row(),
         ]  # fmt: skip
         self.widget = widgets.VBox(
             [row for row in rows if row is not None], layout={"width": "100%"}
         )
         self.follow(self.refresh, "operator", "extraction", "measured", "comparison", "integration")
-        self.follow(self.refresh, "wavelength_ranges", "cursor_row")
-        self.follow(self._show_message, "message", "findings")
+        self.follow(self.refresh, "wavelength_ranges", "cursor_row", "residual_shown")
+        self.follow(self._show_message, "message", "findings", "notices", "extraction")
         live.session.command_stack.add_callback(self.refresh)  # not all commits change a property
         self.refresh()
         self._show_message()
@@ -131,6 +152,33 @@ class Panel(Follower):
         parts = [self.xstart, self.xstop, self.subtract, self.fit, self.order, self.adding]
         return widgets.HBox(parts, layout=_ROW)
 
+    def _method_row(self) -> widgets.Widget:
+        method, text, tip = ADD_BACKGROUND
+        self._button(text, getattr(self.live, method), tip)
+        parts = [self.method, self.correction, self.buttons[text]]
+        return widgets.HBox(parts, layout=_ROW)
+
+    def _message_row(self) -> widgets.Widget:
+        self.message.layout.height = f"{_MESSAGES}px"
+        self.message.layout.overflow = "auto"
+        tip = "Remove the messages of earlier actions; those about the spectrum remain"
+        self._button("Clear", self.live.messages.clear, tip)
+        self.message.layout.width = "88%"
+        return widgets.HBox([self.message, self.buttons["Clear"]], layout=_ROW)
+
+    def _choice(
+        self, name: str, choices: tuple[tuple[str, str], ...], function: Callable[[str], object]
+    ) -> widgets.Dropdown:
+        """Make a menu with values and labels, which calls a function with the value."""
+        menu = widgets.Dropdown(
+            options=[(label, value) for value, label in choices],
+            description=name,
+            layout=_auto("230px"),
+            style={"description_width": "70px"},
+        )
+        self._observe(menu, function)
+        return menu
+
     def _action_row(self) -> widgets.Widget:
         live = self.live
         tip = "Measure position and width of the source, and the aperture with the best S/N"
@@ -138,9 +186,15 @@ class Panel(Follower):
         for method, text, tip in SOURCE_ACTIONS:
             self._button(text, getattr(live, method), tip)
         self._button("Default", live.default, "Default aperture for this type of file")
+        self.residual = widgets.ToggleButton(
+            description="Residual", tooltip=RESIDUAL_HINT, layout=_auto()
+        )
+        self._observe(self.residual, self._set_residual)
         self._button("Undo", partial(self._step, "undo"), "Undo the last change")
         self._button("Redo", partial(self._step, "redo"), "Redo the change that was undone last")
-        return widgets.HBox([*self.buttons.values()], layout=_ROW)
+        names = ("Add background", "Clear")
+        actions = [button for name, button in self.buttons.items() if name not in names]
+        return widgets.HBox([*actions, self.residual], layout=_ROW)
 
     def _file_row(self) -> widgets.Widget:
         self._button("Save x1d", partial(self._save, self.live.save_spectrum, self.spectrum_path))
@@ -148,10 +202,13 @@ class Panel(Follower):
         save = partial(self._save, self.live.save_reference, self.reference_path)
         self._button("Save JSON", save, tip)
         self._button("Compare", self._compare, "Overlay the spectrum of this file, or none")
+        tip = "Correct for the aperture with this APCORR reference, or not at all"
+        self._button("APCORR", self._set_apcorr, tip)
         pairs = (
             ("Save x1d", self.spectrum_path),
             ("Save JSON", self.reference_path),
             ("Compare", self.comparison),
+            ("APCORR", self.apcorr),
         )
         parts = [part for name, path in pairs for part in (path, self.buttons[name])]
         parts.insert(4, self.replace)
@@ -200,23 +257,14 @@ class Panel(Follower):
                 result = function()
         except LRSError as error:
             self.refresh()  # the widgets show the committed values again
-            self.report(panel_text(error, self.live.image), error=True)
+            self.live.notify(panel_text(error, self.live.image), "error")
             return False
-        texts = [result] if isinstance(result, str) else []
-        texts += [
-            panel_text(one.message, self.live.image)
-            for one in caught
-            if issubclass(one.category, LRSWarning)
-        ]
-        if texts:
-            self.report(joined(*texts))
-        else:  # a message about an earlier failure is obsolete
-            self._show_message()
+        if isinstance(result, str):
+            self.live.notify(result, "info")
+        for one in caught:
+            if issubclass(one.category, LRSWarning):
+                self.live.notify(panel_text(one.message, self.live.image))
         return True
-
-    def report(self, text: str, *, error: bool = False) -> None:
-        """Show a message, in red if it is an error."""
-        self.message.value = _html(text, _ERROR if error else _WARNING)
 
     def _set_limits(self, _: float) -> None:
         """Move the edges of the aperture to the numbers in the panel."""
@@ -240,8 +288,15 @@ class Panel(Follower):
     def _set_integration(self, number: int | None) -> None:
         self.live.integration = number
 
-    def _measure(self) -> str:
-        return joined(*self.live.measure().notes)
+    def _set_residual(self, on: bool) -> None:
+        if on:
+            self.live.residual()
+        else:
+            self.live.hide_residual()
+
+    def _measure(self) -> None:
+        for note in self.live.measure().notes:
+            self.live.notify(note)
 
     def _step(self, name: str) -> str | None:
         stack = self.live.session.command_stack
@@ -258,8 +313,15 @@ class Panel(Follower):
         return f"wrote {target}"
 
     def _compare(self) -> None:
-        name = self.comparison.value.strip()
-        self.live.load_comparison(folder_of(self.live) / name if name else None)
+        self.live.load_comparison(self._file_in(self.comparison))
+
+    def _set_apcorr(self) -> None:
+        self.live.load_apcorr(self._file_in(self.apcorr))
+
+    def _file_in(self, path: widgets.Text) -> Path | None:
+        """Return the path in a field, relative to the folder of the image, or None if empty."""
+        name = path.value.strip()
+        return folder_of(self.live) / Path(name).expanduser() if name else None
 
     # --- state -----------------------------------------------------------------------------------
 
@@ -273,15 +335,14 @@ class Panel(Follower):
             self._fill()
         finally:
             self._filling = False
-        lines = [self._numbers()]
+        lines = [self._numbers(), live.correction_text()]
         if live.measured is not None:
             row = min(max(round(live.cursor_row), 0), live.image.shape[0] - 1)
             lines.append(f"measured: {live.measured.line(float(live.row_wavelength[row]))}")
         if live.extraction is not self._unchecked:
             self._unchecked = live.extraction
             self._check_soon()
-        limits = findings_text(live.findings, live.image, "info")
-        self.results.value = "<br>".join(_html(line) for line in (*lines, limits) if line)
+        self.results.value = "<br>".join(_html(line) for line in lines if line)
 
     def _check_soon(self) -> None:
         """Make all checks when nothing has changed for a while, as they take about a second."""
@@ -295,8 +356,16 @@ class Panel(Follower):
         """Make all checks, unless the user is dragging a region."""
         self._timer = None
         if not self.live.closed and self.live.operator is self.live.extract:
+            self._checked = self.live.extraction
             self.live.check()
             self.refresh()
+
+    def check_now(self) -> None:
+        """Make all checks now, unless they were made for the spectrum that is shown."""
+        if self.live.extraction is not self._checked:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._check()
 
     def _fill(self) -> None:
         """Show the settings in the widgets."""
@@ -308,7 +377,10 @@ class Panel(Follower):
         if straight:
             self.xstart.value = round(apertures[0].lower[0] + 0.5, DIGITS)
             self.xstop.value = round(apertures[0].upper[0] - 0.5, DIGITS)
-        background = live.operator.background
+        operator = live.operator
+        self.method.value = operator.mode
+        self.correction.value = operator.correction if operator.apply_apcorr else "none"
+        background = operator.background
         for widget in (self.subtract, self.fit, self.order):
             widget.disabled = background is None
         self.subtract.value = (
@@ -318,6 +390,10 @@ class Panel(Follower):
             self.fit.value = "median" if background.bkg_fit == "median" else "poly"
             self.order.value = background.bkg_order
             self.order.disabled = background.bkg_fit != "poly"
+        self.residual.value = bool(live.residual_shown)
+        correction = live.operator.aperture_correction
+        file = "" if correction is None else correction.filename or "given in Python"
+        self.apcorr.placeholder = f"APCORR: {file or 'none'}"
         if live.image.is_stack:
             self.median.value = live.integration is None
             self.slider.disabled = live.integration is None
@@ -329,17 +405,21 @@ class Panel(Follower):
         ranges = [f"{low:.2f} – {high:.2f}" for low, high in live.wavelength_ranges]
         parts = [
             f"{', '.join(ranges)} µm" if ranges else "all wavelengths",
-            f"median S/N {number_text(numbers.signal_to_noise)}",
+            f"median S/N {noise_text(numbers)}",
             f"lost pixels: {lost_text(numbers)}",
         ]
         if live.comparison is not None:
-            parts.append(f"flux / {live.comparison_label} {ratio_text(numbers.ratio)}")
+            remark = not_comparable(live.extraction, live.comparison)
+            ratio = f"flux / {live.comparison_label} {ratio_text(numbers.ratio)}"
+            parts.append(f"{live.comparison_label}: {remark}" if remark else ratio)
         return "; ".join(parts)
 
     def _show_message(self, *_: object) -> None:
-        wrong = any(one.severity == "error" for one in self.live.findings)
-        failed = wrong or self.live.extraction is None
-        self.message.value = _html(self.live.message, _ERROR if failed else _WARNING)
+        """List the messages, each in the colour of its severity."""
+        self.message.value = "<br>".join(
+            _html(f"{'' if one.severity == 'info' else f'{one.severity}: '}{one}", one.severity)
+            for one in self.live.messages.lines()
+        )
 
     def show_status(self, text: str) -> None:
         """Show a text about the region that is dragged."""
@@ -362,6 +442,7 @@ def _line() -> widgets.HTML:
     return widgets.HTML(layout={"width": "100%", "min_height": "20px"})
 
 
-def _html(text: str, colour: str = _TEXT) -> str:
+def _html(text: str, severity: str = "info") -> str:
     """Return a line of text that is shown as it is, even if it looks like HTML."""
+    colour = _COLOURS[severity]
     return f'<span style="line-height: 1.3; color: {colour}">{html.escape(text)}</span>'

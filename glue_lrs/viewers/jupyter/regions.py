@@ -17,6 +17,7 @@ from glue_lrs.viewers.jupyter.figure import (
     remove_marks,
     set_line,
 )
+from glue_lrs.viewers.jupyter.timing import Postponed
 from glue_lrs.viewers.live.follower import Follower
 from glue_lrs.viewers.live.region_dragging import NUDGES, STEPS, RegionDragging
 from glue_lrs.viewers.live.region_text import region_lines
@@ -39,6 +40,10 @@ _OPACITY = 0.2
 #: Areas in square pixels of the handles of regions, and of those of the selected region.
 _SIZES = (30, 70)
 
+#: Seconds between two changes of other figures and of texts during a drag. The figure under the
+#: mouse and the spectrum change at each step, and a browser draws them faster without the others.
+_OTHERS = 0.15
+
 #: Mouse cursor (CSS) on a `Handle` of each kind.
 _CURSORS = {"body": "move", "edge": "ew-resize", "end": "grab"}
 
@@ -60,7 +65,7 @@ class RegionEditor(Follower):
     adding : bool
         Whether the next drag adds a background region.
     on_text : callable or None
-        Called with a text about the region that is dragged, or with "".
+        Called with a text about the region that is dragged or the place under the mouse, or "".
     on_adding : callable or None
         Called with the new value when a drag has changed `adding`.
     on_row : callable or None
@@ -95,6 +100,9 @@ class RegionEditor(Follower):
             for size in _SIZES
         ]  # fmt: skip
         add_marks(viewer, *self.areas.values(), *self.handles)
+        self._described = ""
+        self._later = Postponed(self.draw, _OTHERS)
+        self._text_later = Postponed(lambda: self._text(self._described), _OTHERS)
         self._events = PointerEvents(viewer, self)
         on_size(self.frame, self.draw)
         self.follow(self.sync, "operator", "selected")
@@ -104,6 +112,8 @@ class RegionEditor(Follower):
         """Disconnect all callbacks and remove the marks."""
         if self.busy:
             self.cancel()
+        self._later.cancel()
+        self._text_later.cancel()
         self.unfollow()
         self._events.close()
         self.frame.close()
@@ -112,9 +122,12 @@ class RegionEditor(Follower):
     # --- drawing ---------------------------------------------------------------------------------
 
     def sync(self, *_: object) -> None:
-        """Draw the current regions of the extraction."""
+        """Draw the current regions of the extraction, a little later if the drag is elsewhere."""
         self.geometry.regions = tuple(self.live.regions)
-        self.draw()
+        if self.busy or self.live.operator is self.live.extract:
+            self._later.call()
+        else:
+            self._later.request()
 
     def draw(self) -> None:
         """Draw the regions again after a change of the regions, the limits or the size."""
@@ -185,11 +198,17 @@ class RegionEditor(Follower):
         self.sync()
 
     def hover(self, x: float, y: float) -> str:
-        """Return the name of the mouse cursor at a position."""
+        """Describe the place under the mouse, and return the name of the mouse cursor."""
+        if not self.live.closed:
+            self._text("; ".join(self.geometry.describe(x, y)))
         if self.adding:
             return "crosshair"
         handle = self.handle_at(x, y)
         return "auto" if handle is None else _CURSORS[handle.kind]
+
+    def leave(self) -> None:
+        """Describe nothing, as the mouse is elsewhere."""
+        self._text("")
 
     def double_click(self) -> None:
         """Do nothing."""
@@ -215,9 +234,12 @@ class RegionEditor(Follower):
         wavelengths = self.live.wavelengths
         row = wavelengths.closest(self.geometry.row(y))
         lines = region_lines(region, row, float(wavelengths.at(row)))
-        self._text(f"{region.kind}: {', '.join(lines)}")
+        self._described = f"{region.kind}: {', '.join(lines)}"
+        self._text_later.request()
 
     def _text(self, text: str) -> None:
+        """Show a text now, and not the one that waits."""
+        self._text_later.cancel()
         if self.on_text is not None:
             self.on_text(text)
 

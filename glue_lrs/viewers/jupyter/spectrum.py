@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy import units as u
 from bqplot import Lines, Scatter
 from glue.viewers.profile.state import ProfileViewerState
 from glue_jupyter.bqplot.profile import BqplotProfileView
@@ -23,8 +22,8 @@ from glue_lrs.viewers.jupyter.figure import (
     set_line,
     set_scale,
 )
-from glue_lrs.viewers.live.comparison import series
-from glue_lrs.viewers.live.limits import adapted_limits
+from glue_lrs.viewers.jupyter.limits import ScaleLimits
+from glue_lrs.viewers.live.comparison import in_unit
 from glue_lrs.viewers.live.plotted_spectrum import (
     FluxUnit,
     flux_unit,
@@ -32,13 +31,19 @@ from glue_lrs.viewers.live.plotted_spectrum import (
     plotted_columns,
     robust_range,
 )
+from glue_lrs.viewers.live.readout import Readout
 from glue_lrs.viewers.live.viewer import StateWithHome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from glue.core import BaseData, Subset
     from numpy.typing import NDArray
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
+
+#: Colour of the marks of rows with quality bits, as in figures.
+_FLAGGED = "#737373"
 
 #: A press is a click, not a drag, if the mouse moves by less than this distance in points.
 _CLICK = 3.0
@@ -59,6 +64,9 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
     LABEL = "LRS spectrum"
     _state_cls = LRSSpectrumState
     tools = ("bqplot:home", "bqplot:panzoom", "bqplot:xrange")
+
+    #: Called with a text about the place under the mouse, or with "".
+    on_text: Callable[[str], None] | None = None
 
     # --- layers ----------------------------------------------------------------------------------
 
@@ -89,7 +97,7 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
     def attach(self, live: LiveExtraction) -> None:
         """Draw the live spectrum in place of the layer."""
         self._unit = FluxUnit(None, 1.0, "")
-        self._applied: tuple[float, float] | None = None
+        self._readout = Readout(live)
         self._start: tuple[float, float] | None = None
         self._dragged: tuple[float, float] | None = None
         for state in self.state.layers:
@@ -97,6 +105,7 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
                 state.visible = False
         scales = self.scales
         self.frame = FigureFrame(self)
+        self.limits = ScaleLimits(self.scale_y)
         self.range_mark = Lines(scales=scales, colors=[GREEN], fill_colors=[GREEN], fill="inside",
                                 fill_opacities=[0.18], stroke_width=1.0,
                                 visible=False)  # fmt: skip
@@ -109,11 +118,13 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
         self.isolated = Scatter(scales=scales, colors=[BLUE], default_size=12, x=[], y=[])
         self.masked = Scatter(scales=scales, colors=[PURPLE], marker="rectangle", default_size=40,
                               x=[], y=[])  # fmt: skip
+        self.flagged = Scatter(scales=scales, colors=[_FLAGGED], marker="rectangle",
+                               default_size=20, x=[], y=[])  # fmt: skip
         self.row_mark = Lines(scales=scales, colors=[ORANGE], stroke_width=1.2,
                               line_style="dashed", visible=False)  # fmt: skip
         self._marks = (
             self.range_mark, self.band, self.line, self.comparison_line, self.isolated, self.masked,
-            self.row_mark,
+            self.flagged, self.row_mark,
         )  # fmt: skip
         add_marks(self, *self._marks)
         self.axis_x.label, self.axis_x.tick_format = "wavelength [µm]", ".0f"
@@ -132,6 +143,7 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
         self.scale_y.unobserve(self._draw_marks, names=["min", "max"])
         self.state.home = None
         self._events.close()
+        self.limits.close()
         self.frame.close()
         remove_marks(self, *self._marks)
         for state in self.state.layers:
@@ -145,7 +157,7 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
         margin = 0.02 * (high - low) or 0.1
         if np.isfinite(margin):
             set_scale(self.scale_x, low - margin, high + margin)
-        self._applied = None
+        self.limits.release()
         self._draw()
         self._draw_comparison()
 
@@ -168,13 +180,14 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
             return
         extraction = live.extraction
         if extraction is None:
-            for mark in (self.line, self.band, self.isolated, self.masked):
+            for mark in (self.line, self.band, self.isolated, self.masked, self.flagged):
                 mark.visible = False
             return
-        wave, flux, error, mask, _bits = plotted_columns(extraction)
+        wave, flux, error, mask, bits = plotted_columns(extraction)
         unit = flux_unit(flux[~mask], extraction.units.get("FLUX"), self._unit)
         if unit != self._unit:
-            self._unit, self._applied = unit, None
+            self.limits.rescale(unit.factor / self._unit.factor)
+            self._unit = unit
             self.axis_y.label = f"flux [{unit.label}]"
             self._draw_comparison()
         flux = np.where(mask, np.nan, flux * unit.factor)
@@ -184,14 +197,14 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
         isolated = isolated_points(np.isfinite(flux))
         set_line(self.isolated, wave[isolated], flux[isolated])
         low, high = robust_range(flux, error, self._compared()[1])
-        if np.isfinite([low, high]).all():
-            dragging = live.operator is not live.extract
-            limits = adapted_limits(low, high, self._applied, dragging=dragging)
-            if limits is not None:
-                self._applied = limits
-                set_scale(self.scale_y, *limits)
+        self.limits.include(low, high, dragging=live.operator is not live.extract)
         bottom, top = self._bottom_and_top()
-        set_line(self.masked, wave[mask], np.full(int(mask.sum()), bottom + 0.02 * (top - bottom)))
+        for mark, rows, height in (
+            (self.masked, mask, 0.02),
+            (self.flagged, (bits != 0) & ~mask, 0.05),
+        ):
+            level = bottom + height * (top - bottom)
+            set_line(mark, wave[rows], np.full(int(rows.sum()), level))
 
     def _compared(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return wavelength and flux of the comparison in the unit of the plot, or no points."""
@@ -199,14 +212,13 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
         live = self.live
         if live is None or live.comparison is None or self._unit.source is None:
             return nothing
-        wave, flux, unit = series(live.comparison)
-        try:
-            factor = u.Unit(unit).to(self._unit.source) * self._unit.factor
-        except u.UnitConversionError:
+        converted = in_unit(live.comparison, self._unit.source)
+        if converted is None:  # the panel says so
             return nothing
+        wave, flux = converted
         low, high = live.wavelengths.limits
         inside = (wave >= low) & (wave <= high)
-        return wave[inside], flux[inside] * factor
+        return wave[inside], flux[inside] * self._unit.factor
 
     def _draw_with_comparison(self, *_: object) -> None:
         """Draw the comparison, and everything else, as the limits change with it."""
@@ -274,8 +286,15 @@ class LRSSpectrumView(NotebookViewer, BqplotProfileView):
         self._draw_marks()
 
     def hover(self, x: float, y: float) -> str:
-        """Return the name of the mouse cursor."""
+        """Describe the spectrum under the mouse, and return the name of the mouse cursor."""
+        if self.on_text is not None and self.live is not None and not self.live.closed:
+            self.on_text("; ".join(self._readout.spectrum(x, self._unit)))
         return "auto"
+
+    def leave(self) -> None:
+        """Describe nothing, as the mouse is elsewhere."""
+        if self.on_text is not None:
+            self.on_text("")
 
     def double_click(self) -> None:
         """Clear the selection."""

@@ -6,25 +6,36 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from echo import delay_callback
 
+from glue_lrs._utils.validation import one_of
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.errors import LRSError
 from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.image.source_position import SourcePosition, expected_position
+from glue_lrs.measurement.background_regions import place_background
+from glue_lrs.profiles.psf import PSFProfile
 from glue_lrs.reference.reference import remarks
 from glue_lrs.reference.schema import KEYS, OPTIONS, STEP
 from glue_lrs.viewers.datasets.session_meta import absolute_path
-from glue_lrs.viewers.live.messages import joined, panel_text
-from glue_lrs.viewers.live.regions import WITH_ARTICLE, operator_with, shared_variable
+from glue_lrs.viewers.live.messages import panel_text
+from glue_lrs.viewers.live.regions import (
+    WITH_ARTICLE,
+    Region,
+    operator_with,
+    shared_variable,
+)
 from glue_lrs.viewers.live.residual import fit_residual, residual_data
 from glue_lrs.viewers.live.source_measurement import centred
 from glue_lrs.viewers.live.subsets import regions_of_subset
+from glue_lrs.viewers.live.tooltips import CORRECTIONS, METHODS
 
 if TYPE_CHECKING:
+    from types import EllipsisType
+
     from glue.core import Data
     from glue.core.subset import Subset, SubsetState
     from glue.core.subset_group import SubsetGroup
@@ -32,7 +43,7 @@ if TYPE_CHECKING:
     from glue_lrs.apertures.aperture import Aperture
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
-    from glue_lrs.viewers.live.regions import Kind, Region
+    from glue_lrs.viewers.live.regions import Kind
     from glue_lrs.viewers.live.source_measurement import Measured
 
 
@@ -56,6 +67,7 @@ class Actions:
 
     def __init__(self, live: LiveExtraction) -> None:
         self._live = live
+        self._nods: Sequence[str | PathLike[str] | SlitImage] = ()
 
     # --- from the data ---------------------------------------------------------------------------
 
@@ -63,15 +75,15 @@ class Actions:
         """Centre the aperture on the measured source, keeping its width.
 
         Background regions stay where they are. If no source can be measured, the position from the
-        header and the WCS is used. `LiveExtraction.message` reports this, and any disagreement of
-        the measured position with the header.
+        header and the WCS is used. A notice reports this, and any disagreement of the measured
+        position with the header.
         """
         live = self._live
         if live.closed:
             return False
         regions = live.regions_of(live.extract)
         if not regions:
-            live.message = f"the aperture stays where it is: {live.message}"
+            live.notify(f"the aperture stays where it is: {live.message}", "error")
             return False
         try:
             measured = live.measure()
@@ -81,7 +93,7 @@ class Actions:
             reason = panel_text(error, live.image)
             expected = expected_position(live.image)
             if not isinstance(expected, SourcePosition):
-                live.message = f"the aperture stays where it is: {reason}; {expected}"
+                live.notify(f"the aperture stays where it is: {reason}; {expected}", "error")
                 return False
             trace = np.full(live.rows.size, np.nan)
             trace[expected.row] = expected.column
@@ -124,17 +136,17 @@ class Actions:
             )
         except LRSError as error:
             reason = panel_text(error, live.image)
-            live.message = f"the aperture stays as it is: {reason}"
+            live.notify(f"the aperture stays as it is: {reason}", "error")
             return False
         return self._set_with_notes(operator, label, measured.notes)
 
     def _set_with_notes(
         self, target: Extract1D | Sequence[Region], label: str, notes: Sequence[str]
     ) -> bool:
-        """Set an operator or regions, and show notes before the message of the extraction."""
-        live = self._live
-        changed = live.set(target, label)
-        live.message = joined(*notes, live.message)
+        """Set an operator or regions, and report notes."""
+        changed = self._live.set(target, label)
+        for note in notes:
+            self._live.notify(note)
         return changed
 
     def residual(self) -> Data | None:
@@ -162,11 +174,121 @@ class Actions:
         residual = fit_residual(live.extract, live.shown)
         collection = live.session.data_collection
         live.residual_data = residual_data(collection, live.data, live.shown, residual)
-        with delay_callback(live, "residual_limit", "residual_shown", "message"):
+        with delay_callback(live, "residual_limit", "residual_shown"):
             live.residual_limit = residual.limit
             live.residual_shown = True
-            live.message = joined("residual: data − model", *residual.notes)
+        live.notify("residual: data − model", "info")
+        for note in residual.notes:
+            live.notify(note)
         return live.residual_data
+
+    def add_background(self) -> bool:
+        """Place background regions beside the source; see `place_background`.
+
+        They are clear of all traces that `measure` finds, also negative ones. Regions that exist
+        already stay, and those that would overlap them are not added. Notices say where the regions
+        are, or why there are none.
+        """
+        live = self._live
+        if live.closed:
+            return False
+        try:
+            existing = live.regions_of(live.extract)
+            fixed = operator_with(live.extract, live.image, existing)
+            placed = place_background(live.image, replace(fixed, background=None))
+        except LRSError as error:
+            reason = panel_text(error, live.image)
+            live.notify(f"no background region was added: {reason}", "error")
+            return False
+        row = int(np.clip(round(live.cursor_row), 0, live.rows.size - 1))
+        at = live.rows[row], live.row_wavelength[row]
+        edges = iter(placed.bkg_coeff)
+        new = [
+            Region("background", tuple(lower), tuple(upper), placed.independent_var)
+            for lower, upper in zip(edges, edges, strict=True)
+        ]
+        old = [region.at(*at) for region in existing if region.kind == "background"]
+        free = [
+            region
+            for region in new
+            if all(region.at(*at)[0] >= high or region.at(*at)[1] <= low for low, high in old)
+        ]
+        where = " and ".join("columns {:.1f} to {:.1f}".format(*one.at(*at)) for one in free)
+        if not free:
+            live.notify("no background region was added: the clear columns have regions", "error")
+            return False
+        operator = fixed
+        if operator.subtract_background is False:
+            operator = replace(operator, subtract_background=None)
+        target = operator_with(
+            operator, live.image, [*existing, *free], live.last_background or placed
+        )
+        changed = live.set(target, "add background regions")
+        if changed:
+            live.selected = len(live.regions) - 1
+            live.notify(f"background at {where} in row {row}, clear of measured traces", "info")
+        return changed
+
+    # --- settings --------------------------------------------------------------------------------
+
+    def set_method(self, method: str) -> bool:
+        """Set the method of extraction.
+
+        Parameters
+        ----------
+        method : {"box", "learned", "psf", "pipeline"}
+            Sum over the aperture, or mode of the optimal extraction (`Extract1D.optimal_mode`).
+            Options that only a box extraction has are reset for an optimal one.
+
+        Raises
+        ------
+        LRSError
+            If the method is not known, needs a PSF reference, or fails. Then nothing changes.
+        """
+        live = self._live
+        one_of(*(name for name, _ in METHODS))("method", method)
+        if method == "box":
+            operator = replace(live.extract, extraction_type="box", optimal_mode=None)
+        else:
+            operator = replace(
+                live.extract,
+                extraction_type="optimal",
+                optimal_mode=method,  # type: ignore[arg-type]
+                correction="table",
+                bad_pixels=None,
+            )
+        return live.editing.set_or_raise(operator, "change the method of extraction")
+
+    def set_correction(self, correction: str) -> bool:
+        """Set the aperture correction.
+
+        Parameters
+        ----------
+        correction : {"table", "profile", "none"}
+            Correction by the APCORR table or by the profile of the source, or none.
+
+        Raises
+        ------
+        LRSError
+            If it is not known, or the profile cannot be fitted. Then nothing changes.
+        """
+        live = self._live
+        one_of(*(name for name, _ in CORRECTIONS))("correction", correction)
+        operator = replace(live.extract, apply_apcorr=correction != "none")
+        if correction != "none":
+            operator = replace(operator, correction=correction)  # type: ignore[arg-type]
+        return live.editing.set_or_raise(operator, "change the aperture correction")
+
+    def set_time_outliers(self, treatment: str) -> bool:
+        """Set the treatment of outliers along time in a stack: "keep", "lost" or "replace".
+
+        Raises
+        ------
+        LRSError
+            If it is not known. Then nothing changes.
+        """
+        operator = replace(self._live.extract, time_outliers=treatment)  # type: ignore[arg-type]
+        return self._live.editing.set_or_raise(operator, "treat outliers along time")
 
     # --- from files ------------------------------------------------------------------------------
 
@@ -194,11 +316,18 @@ class Actions:
             )
         return live.editing.set_or_raise(operator, "load a reference")
 
-    def set_keys(self, **keys: Any) -> bool:
+    def set_keys(
+        self,
+        *,
+        apcorr: str | PathLike[str] | ApertureCorrection | EllipsisType | None = ...,
+        **keys: Any,
+    ) -> bool:
         """Set keys of an EXTRACT1D aperture, step parameters or parameters of `Extract1D`.
 
         Parameters
         ----------
+        apcorr : str, path-like, ApertureCorrection or None, optional
+            Aperture correction, or its file; None removes it.
         **keys
             Overrides, as in `Extract1D.from_reference`, of the committed operator. A key that is
             None is removed.
@@ -206,9 +335,14 @@ class Actions:
         Raises
         ------
         LRSError
-            If a key or a value is wrong, or nothing can be extracted. Then nothing changes.
+            If a key, a value or the file is wrong, or nothing can be extracted. Then nothing
+            changes.
         """
         live = self._live
+        correction, references = live.extract.aperture_correction, dict(live.extract.references)
+        if apcorr is not ...:
+            correction = self._correction(apcorr)
+            references["apcorr"] = None if correction is None else correction.filename
         groups: dict[str, dict[str, Any]] = {
             name: dict(values) for name, values in live.extract.parameters.items()
         }
@@ -219,15 +353,14 @@ class Actions:
             if value is None and not step:
                 del group[key]
         operator = Extract1D.from_parameters(
-            groups,
-            apcorr=live.extract.aperture_correction,
-            psf=live.extract.psf,
-            references=dict(live.extract.references),
+            groups, apcorr=correction, psf=live.extract.psf, references=references
         )
-        changed = live.editing.set_or_raise(operator, f"set {', '.join(keys)}")
+        names = [*keys, *(["apcorr"] if apcorr is not ... else [])]
+        changed = live.editing.set_or_raise(operator, f"set {', '.join(names)}")
         found = remarks(groups["reference"])
         notes = [text for level, key, text in found if level == "warning" and key in keys]
-        live.message = joined(*notes, live.message)
+        for note in notes:
+            live.notify(note)
         return changed
 
     def load_apcorr(self, path: str | PathLike[str] | None) -> bool:
@@ -239,16 +372,66 @@ class Actions:
             If the file cannot be used, or not for this image.
         """
         live = self._live
-        correction = None
-        if path is not None:
-            subarray = live.image.subarray or ""
-            correction = ApertureCorrection.read(absolute_path(path), subarray=subarray)
+        correction = self._correction(path)
         filename = None if correction is None else correction.filename
         references = dict(live.extract.references) | {"apcorr": filename}
         operator = replace(
             live.extract, aperture_correction=correction, references=tuple(references.items())
         )
         return live.editing.set_or_raise(operator, "change the aperture correction")
+
+    def load_psf(self, path: str | PathLike[str] | None) -> bool:
+        """Set the profile from a PSF reference file, or none.
+
+        It is used by the methods "psf" and "pipeline", and by the correction "profile". Without it,
+        these methods are replaced by "learned".
+
+        Raises
+        ------
+        LRSError
+            If the file cannot be used. Then nothing changes.
+        """
+        live = self._live
+        psf = None
+        if path is not None:
+            psf = PSFProfile.read(absolute_path(path), live.image.slit_name)
+        references = dict(live.extract.references)
+        references["psf"] = None if psf is None else psf.filename
+        mode = live.extract.optimal_mode
+        if psf is None and mode in ("psf", "pipeline"):
+            mode = "learned"
+        operator = replace(
+            live.extract, psf=psf, optimal_mode=mode, references=tuple(references.items())
+        )
+        return live.editing.set_or_raise(operator, "change the PSF reference")
+
+    def _correction(
+        self, source: str | PathLike[str] | ApertureCorrection | None
+    ) -> ApertureCorrection | None:
+        """Return an aperture correction; a file has a row for the SUBARRAY of the image."""
+        if source is None or isinstance(source, ApertureCorrection):
+            return source
+        subarray = self._live.image.subarray or ""
+        return ApertureCorrection.read(absolute_path(source), subarray=subarray)
+
+    # --- errors ----------------------------------------------------------------------------------
+
+    def set_noise(self, noise: Literal["propagated", "nod", "empirical"]) -> bool:
+        """Choose the noise of which the errors are propagated; see `Extract1D`.
+
+        The exposures that were subtracted (``nods``) are kept for the next time that ``"nod"`` is
+        chosen, as the other choices do not use them.
+
+        Raises
+        ------
+        LRSError
+            If the noise cannot be derived. Then nothing changes.
+        """
+        live = self._live
+        self._nods = live.extract.nods or self._nods
+        nods = self._nods if noise == "nod" else ()
+        operator = replace(live.extract, noise=noise, nods=nods)
+        return live.editing.set_or_raise(operator, f"take the {noise} errors")
 
     # --- from glue -------------------------------------------------------------------------------
 

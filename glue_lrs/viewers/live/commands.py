@@ -26,16 +26,19 @@ class SetOperator(Command):
     ----------
     uuid : str
         The uuid of the image's dataset.
+    setup : str
+        Name of the setup that is edited.
     old, new : Extract1D
         Operators before and after the command.
     label : str
         Label in glue's undo menu.
     """
 
-    kwargs = ["uuid", "old", "new", "label"]  # noqa: RUF012 - glue's spelling
+    kwargs = ["uuid", "setup", "old", "new", "label"]  # noqa: RUF012 - glue's spelling
     label = ""  # glue's class has a property with this name
 
     uuid: str
+    setup: str
     old: Extract1D
     new: Extract1D
 
@@ -49,8 +52,10 @@ class SetOperator(Command):
 
     def _set(self, session: Session, operator: Extract1D) -> None:
         live = live_for(session, self.uuid)
-        if live is not None:  # None if the data were removed after the command
-            live.accept(operator)
+        if live is None or live.arrangement.named(self.setup) is None:
+            return  # the data or the setup were removed after the command
+        live.arrangement.activate(self.setup)
+        live.accept(operator)
 
 
 class EmptySubset(Command):

@@ -17,6 +17,7 @@ from specutils import Spectrum
 
 from glue_lrs.errors import LRSError
 from glue_lrs.io.spectra import read_spectra
+from glue_lrs.plotting.style import unit_label
 from glue_lrs.viewers.datasets.session_meta import absolute_path
 
 if TYPE_CHECKING:
@@ -136,6 +137,35 @@ def series(
     return wavelength[order], flux[order], spectrum.flux.unit
 
 
+def in_unit(
+    spectrum: Spectrum, unit: str | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return the wavelength and the flux in a unit, or None if the flux cannot be converted.
+
+    Parameters
+    ----------
+    spectrum : `~specutils.Spectrum`
+        Single spectrum, as for `series`.
+    unit : str or None
+        Unit of the returned flux.
+    """
+    wavelength, flux, own = series(spectrum)
+    densities = u.spectral_density(wavelength * u.um)  # per wavelength, and per frequency
+    try:
+        return wavelength, np.asarray((flux * own).to_value(u.Unit(unit or ""), densities))
+    except u.UnitConversionError:
+        return None
+
+
+def not_comparable(extraction: Extraction | None, comparison: Spectrum | None) -> str:
+    """Return a remark if the flux of a comparison cannot be converted, or else ""."""
+    if extraction is None or comparison is None:
+        return ""
+    if in_unit(comparison, extraction.units["FLUX"]) is not None:
+        return ""
+    return f"in {unit_label(comparison.flux.unit)}, not comparable"
+
+
 def flux_ratio(
     extraction: Extraction | None, comparison: Spectrum | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -158,11 +188,10 @@ def flux_ratio(
     empty = np.empty(0), np.empty(0)
     if extraction is None or comparison is None:
         return empty
-    axis, flux, unit = series(comparison)
-    try:
-        flux = flux * unit.to(extraction.units["FLUX"])
-    except u.UnitConversionError:
+    converted = in_unit(comparison, extraction.units["FLUX"])
+    if converted is None:
         return empty
+    axis, flux = converted
     finite = np.isfinite(flux)
     if not finite.any():
         return empty
@@ -173,3 +202,32 @@ def flux_ratio(
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = extracted / reference
     return wavelength, np.where(np.isfinite(ratio), ratio, np.nan)
+
+
+def plotted_comparison(
+    comparison: Spectrum | None, label: str, extraction: Extraction
+) -> tuple[str, NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return the label, wavelength and flux of a comparison for a figure with an extraction.
+
+    Parameters
+    ----------
+    comparison : `~specutils.Spectrum` or None
+        Single spectrum.
+    label : str
+        Name of the spectrum.
+    extraction : Extraction
+        Single spectrum, in whose unit the flux is returned.
+
+    Returns
+    -------
+    (str, ndarray, ndarray) or None
+        The label says so if the flux cannot be converted; then there are no points. None if there
+        is no comparison.
+    """
+    if comparison is None:
+        return None
+    converted = in_unit(comparison, extraction.units["FLUX"])
+    if converted is None:
+        remark = not_comparable(extraction, comparison)
+        return f"{label}: {remark}", np.empty(0), np.empty(0)
+    return label, *converted

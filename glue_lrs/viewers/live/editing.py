@@ -115,11 +115,12 @@ class Editing:
         live = self._live
         if live.closed:
             return False
+        live.complete()
         if live.extraction is None:
             reason = live.message
             self.cancel()
             if reason and live.extraction is not None:
-                live.message = f"not kept: {reason}"
+                live.notify(f"not kept: {reason}", "error")
             return False
         if live.operator == live.extract:
             live.accept(live.extract)  # makes the checks that a preview has omitted
@@ -131,7 +132,11 @@ class Editing:
                 command = last
         if command is None:
             command = SetOperator(
-                uuid=live.data.uuid, old=live.extract, new=live.operator, label=label
+                uuid=live.data.uuid,
+                setup=live.active,
+                old=live.extract,
+                new=live.operator,
+                label=label,
             )
             live.session.command_stack.do(command)
         else:  # change the last command, so that undo restores the operator before the first step
@@ -183,7 +188,7 @@ class Editing:
         try:
             region = Region(kind, (lower,), (upper,), variable)
         except LRSError as error:
-            live.message = panel_text(error, live.image)
+            live.notify(panel_text(error, live.image), "error")
             return False
         regions = live.regions_of(live.extract)
         return self.set([*regions, region], f"add {WITH_ARTICLE[kind]}")
@@ -193,7 +198,7 @@ class Editing:
         live = self._live
         regions = live.regions_of(live.extract)
         if not 0 <= index < len(regions):
-            live.message = f"region is {index}, expected 0 to {len(regions) - 1}"
+            live.notify(f"region is {index}, expected 0 to {len(regions) - 1}", "error")
             return False
         remaining = [*regions[:index], *regions[index + 1 :]]
         return self.set(remaining, f"delete {WITH_ARTICLE[regions[index].kind]}")

@@ -8,6 +8,9 @@ import numpy as np
 from matplotlib import colormaps
 from scipy.ndimage import map_coordinates
 
+from glue_lrs.errors import LRSError
+from glue_lrs.plotting.grey import CMAP, grey_limits, image_limits
+from glue_lrs.viewers.datasets.images import slit_image
 from glue_lrs.viewers.live.follower import Follower
 
 if TYPE_CHECKING:
@@ -19,11 +22,6 @@ if TYPE_CHECKING:
 
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
-
-#: Percentiles of the pixel values that become the lower and the upper limit of the grey scale.
-_CUTS = (1.0, 99.7)
-#: Maximum distance of the lower limit from the median, relative to that of the upper limit.
-_BELOW = 0.1
 
 
 class ShowsMedian:
@@ -51,40 +49,26 @@ class ShowsMedian:
 
 
 def set_look(state: ImageViewerState, data: BaseData) -> None:
-    """Set a grey scale that shows both faint and bright pixels of an LRS image in a viewer."""
+    """Set the grey scale of an LRS image in a viewer to that of figures."""
     layer = state.layers[0]
     layer.attribute = data.id["flux"]
-    limits = grey_limits(np.asarray(data["flux"]))
-    if limits is not None:
-        layer.v_min, layer.v_max = limits
+    layer.v_min, layer.v_max = _grey_limits(state, data)
     layer.stretch = "arcsinh"
     state.color_mode = "Colormaps"
-    layer.cmap = colormaps["gray"]
+    layer.cmap = colormaps[CMAP]
     layer.alpha = 1.0
     state.aspect = "auto"
 
 
-def grey_limits(flux: NDArray[Any]) -> tuple[float, float] | None:
-    """Return the limits of a grey scale that shows both faint and bright pixels.
-
-    Parameters
-    ----------
-    flux : ndarray
-        Pixel values of shape (row, column) or (integration, row, column).
-
-    Returns
-    -------
-    (float, float) or None
-        Lower and upper limit, or None if there are no different finite pixel values.
-    """
-    if flux.ndim == 3:
-        flux = flux[flux.shape[0] // 2]
-    finite = flux[np.isfinite(flux)]
-    if not finite.size:
-        return None
-    low, middle, high = (float(v) for v in np.percentile(finite, [_CUTS[0], 50, _CUTS[1]]))
-    low = max(low, middle - _BELOW * (high - middle))  # exclude negative traces
-    return (low, high) if high > low else None
+def _grey_limits(state: ImageViewerState, data: BaseData) -> tuple[float, float]:
+    """Return the limits of the grey scale for the integration that a viewer shows."""
+    number = int(state.slices[0])
+    try:
+        image = slit_image(data)
+    except LRSError:  # the file of the image is missing, but glue has the pixels
+        part: Any = () if data.ndim == 2 else (number,)
+        return grey_limits(np.asarray(data["flux"])[part], np.asarray(data["wavelength"])[part])
+    return image_limits(image.integration(number) if image.is_stack else image)
 
 
 def shown_box(image: SlitImage) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 #: Margins below and above the data, relative to the range of the data.
 _MARGINS = (0.08, 0.16)
 
@@ -25,7 +20,6 @@ def adapted_limits(
     low: float,
     high: float,
     applied: tuple[float, float] | None,
-    text_margin: Callable[[float], float] | None = None,
     *,
     dragging: bool = False,
 ) -> tuple[float, float] | None:
@@ -37,9 +31,6 @@ def adapted_limits(
         Lowest and highest value to show.
     applied : (float, float) or None
         Present limits, if they were chosen by this function.
-    text_margin : callable, optional
-        Function that returns the margin that a text requires above the data, from the margin below
-        the data, both relative to the range of the data.
     dragging : bool
         Whether a drag is in progress. The limits then change in larger steps, because more changes
         are likely to follow.
@@ -51,8 +42,6 @@ def adapted_limits(
     """
     span = high - low or abs(high) or 1.0
     below, above = _MARGINS
-    if text_margin is not None:
-        above = max(above, text_margin(below))
     if applied is not None:
         bottom, top = applied
         shrink = _SHRINK_DRAGGING if dragging else _SHRINK

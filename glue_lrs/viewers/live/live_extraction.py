@@ -4,59 +4,58 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from os import PathLike
 from typing import TYPE_CHECKING
 
-import numpy as np
-from echo import CallbackProperty, HasCallbackProperties, delay_callback
+from echo import delay_callback
 from glue.core import Data, HubListener
 from glue.core import message as messages
 from glue.core.session import Session
-from matplotlib.figure import Figure
 
 from glue_lrs.errors import LRSError, LRSWarning
 from glue_lrs.findings import check
 from glue_lrs.measurement.curve_of_growth import measure_with_growth
 from glue_lrs.plotting.files import save
-from glue_lrs.plotting.product import plot_product
 from glue_lrs.viewers.datasets.images import slit_image
 from glue_lrs.viewers.datasets.spectra import spectrum_data, update_spectrum_data
 from glue_lrs.viewers.live.actions import Actions, default_operator
-from glue_lrs.viewers.live.comparison import comparison_of, flux_ratio
-from glue_lrs.viewers.live.cross_dispersion_profile import cross_dispersion_profile
+from glue_lrs.viewers.live.comparison import comparison_of
 from glue_lrs.viewers.live.editing import Editing
 from glue_lrs.viewers.live.links import derived_data, link_image_and_spectrum
-from glue_lrs.viewers.live.messages import findings_text, joined, panel_text
+from glue_lrs.viewers.live.messages import findings_text, panel_text
+from glue_lrs.viewers.live.notices import Notices
 from glue_lrs.viewers.live.persistence import Persistence
-from glue_lrs.viewers.live.regions import RowWavelength, regions_of, row_wavelength
+from glue_lrs.viewers.live.product_figure import product_figure
 from glue_lrs.viewers.live.registry import registry_of
 from glue_lrs.viewers.live.script import python_lines
 from glue_lrs.viewers.live.selection import Selection
+from glue_lrs.viewers.live.setups import Setups
 from glue_lrs.viewers.live.source_measurement import Measured
-from glue_lrs.viewers.live.statistics import extraction_statistics, limits_text
+from glue_lrs.viewers.live.state import ExtractionState
 
 if TYPE_CHECKING:
     from glue.core.subset import Subset, SubsetState
     from glue.core.subset_group import SubsetGroup
-    from numpy.typing import NDArray
     from specutils import Spectrum
 
     from glue_lrs.apertures.aperture import Aperture
     from glue_lrs.apertures.background import Background
+    from glue_lrs.errors import Severity
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
-    from glue_lrs.viewers.live.comparison import Comparison
-    from glue_lrs.viewers.live.cross_dispersion_profile import CrossDispersionProfile
     from glue_lrs.viewers.live.regions import Kind, Region
-    from glue_lrs.viewers.live.statistics import ExtractionStatistics
+
+#: Message while a drag does not change the spectrum.
+_LATER = "the profile is fitted when the drag ends"
 
 #: Priority of the extraction's own callbacks, which must run before the callbacks of viewers.
 _FIRST = 1000
 
 
-class LiveExtraction(HasCallbackProperties):
+class LiveExtraction(ExtractionState):
     """An image in glue, the `Extract1D` operator that the user edits, and the resulting spectrum.
 
     Made by `open_extraction`. The committed operator is set by the last command on glue's undo
@@ -80,6 +79,8 @@ class LiveExtraction(HasCallbackProperties):
         of `shown` with it, or None if it fails.
     message*, findings* : str, tuple of Finding
         Reason why there is no extraction, or the warnings about it; and its findings.
+    notices* : tuple of Notice
+        Errors, warnings and notes from actions, newest first; see `notify`.
     integration* : int or None
         Number, from 0, of the integration of a stack that is shown. None selects the median of all
         integrations (see `SlitImage.median`). It is always None for a single image.
@@ -92,6 +93,8 @@ class LiveExtraction(HasCallbackProperties):
         ranges.
     comparison*, comparison_label* : `~specutils.Spectrum` or None, str
         Spectrum with which the extraction is compared, with ascending wavelengths, and its name.
+    setups*, active* : tuple of Setup, str
+        Several apertures or settings for the image, and the name of the one that is edited.
     selected* : int or None
         Index in `regions` of the selected region.
     measured* : Measured or None
@@ -120,29 +123,11 @@ class LiveExtraction(HasCallbackProperties):
         Connects the selected wavelengths with subsets in glue.
     persistence : Persistence
         Stores the state for sessions.
+    arrangement : Setups
+        Several apertures or settings, of which one is edited.
+    messages : Notices
+        Errors, warnings and notes, for the list of messages.
     """
-
-    operator = CallbackProperty(None)
-    extraction = CallbackProperty(None)
-    message = CallbackProperty("")
-    findings = CallbackProperty(())
-    integration = CallbackProperty(None)
-    rows_averaged = CallbackProperty(11)
-    cursor_row = CallbackProperty(0.0)
-    wavelength_range = CallbackProperty(None)
-    wavelength_ranges = CallbackProperty(())
-    comparison = CallbackProperty(None)
-    comparison_label = CallbackProperty("")
-    selected = CallbackProperty(0)
-    measured = CallbackProperty(None)
-    residual_shown = CallbackProperty(False)
-    residual_limit = CallbackProperty(1.0)
-    closed = CallbackProperty(False)
-
-    spectrum_data: Data
-    residual_data: Data | None = None
-    compared: Comparison | None = None
-    last_background: Background | None = None
 
     def __init__(self, session: Session, data: Data, image: SlitImage) -> None:
         super().__init__()
@@ -152,7 +137,10 @@ class LiveExtraction(HasCallbackProperties):
         self.actions = Actions(self)
         self.selection = Selection(self)
         self.persistence = Persistence(self)
+        self.messages = Notices(self)
+        self.arrangement = Setups(self)
         self._listener = HubListener()
+        self._extracted: SlitImage | None = None
         self._use(image)
 
         self.add_callback("integration", self._valid_integration, validator=True)
@@ -160,12 +148,13 @@ class LiveExtraction(HasCallbackProperties):
         restored, notes = self.persistence.restore(spectrum)
         self._extract = restored or default_operator(image, None)
         self.show(self._extract)
+        self.persistence.restore_setups(spectrum)
         if spectrum is None:
             spectrum = spectrum_data(self.extraction, f"{data.label} spectrum", image=image)
         self.spectrum_data = spectrum
-        self._update_comparison()
-        if notes:
-            self.message = joined(*notes, self.message)
+        self.update_comparison()
+        for note in notes:
+            self.notify(note)
         self._update_spectrum_data()
         self.add_spectrum()
         self.persistence.store()
@@ -191,16 +180,6 @@ class LiveExtraction(HasCallbackProperties):
         return f"<LiveExtraction of {self.data.label}{', closed' if self.closed else ''}>"
 
     # --- state -----------------------------------------------------------------------------------
-
-    def _use(self, image: SlitImage) -> None:
-        """Set the image, and empty the caches, which contain results for the previous image."""
-        self.image = image
-        self.rows = np.arange(image.shape[0], dtype=float)
-        self.row_wavelength = row_wavelength(image)
-        self.wavelengths = RowWavelength(self.row_wavelength)
-        self._images: dict[int | None, SlitImage] = {}
-        self._regions: list[tuple[Extract1D, tuple[Region, ...]]] = []
-        self._measured: dict[int | None, Measured] = {}
 
     @property
     def extract(self) -> Extract1D:
@@ -233,61 +212,44 @@ class LiveExtraction(HasCallbackProperties):
         operator = replace(self._extract, background=background)
         self.editing.set_or_raise(operator, "change the background")
 
-    @property
-    def shown(self) -> SlitImage:
-        """The image that is shown: an integration, or the median of all integrations."""
-        if not self.image.is_stack:
-            return self.image
-        number = self.integration
-        if number not in self._images:
-            made = self.image.median() if number is None else self.image.integration(number)
-            for other in self._images.keys() - {None}:  # the median is kept, because it is slow
-                del self._images[other]
-            self._images[number] = made
-        return self._images[number]
-
-    @property
-    def regions(self) -> tuple[Region, ...]:
-        """Regions of `operator` at their positions on the image, aperture first."""
-        return self.regions_of(self.operator)
-
-    def regions_of(self, operator: Extract1D) -> tuple[Region, ...]:
-        """Return the regions of an operator on the image; none if the trace is not known.
-
-        The regions of this and of the committed operator are cached, because they may need the WCS.
-        """
-        for known, regions in self._regions:
-            if known is operator:
-                return regions
-        try:
-            regions = regions_of(operator, self.image)
-        except LRSError:  # the extraction fails for the same reason and gives a message
-            regions = ()
-        kept = [one for one in self._regions if one[0] is self._extract]
-        self._regions = [*kept, (operator, regions)]
-        return regions
-
     def show(self, operator: Extract1D, check: bool = True) -> None:
-        """Run an operator on `shown`; set `operator`, `extraction`, `findings` and `message`."""
+        """Run an operator on `shown`; set `operator`, `extraction`, `findings` and `message`.
+
+        A fit of the profile is too slow for each step of a drag. Then, if `check` is False, the
+        extraction remains that of the operator before.
+        """
         extraction = None
         try:
-            with warnings.catch_warnings(action="ignore"):
-                extraction = operator.run(self.shown, check=check)
-            message = findings_text(extraction.findings, self.image)
+            image = self.image_for(operator)
+            if operator.fits_profile and not check and self._extracted is image:
+                extraction, message = self.extraction, _LATER
+            if extraction is None:
+                with warnings.catch_warnings(action="ignore"):
+                    extraction = operator.run(image, check=check)
+                message = findings_text(extraction.findings, self.image)
+            self._extracted = image
         except LRSError as error:
             message = panel_text(error, self.image)
         self._checked = check
-        with delay_callback(self, "operator", "extraction", "message", "findings", "selected"):
+        # the spectrum is drawn first: a browser shows the changes of a step one after the other
+        with delay_callback(self, "extraction", "operator", "message", "findings", "selected"):
             self.operator, self.extraction = operator, extraction
             self.message = message
             self.findings = () if extraction is None else extraction.findings
             if self.selected is not None and self.selected >= len(self.regions):
                 self.selected = None
 
+    def complete(self) -> None:
+        """Extract with `operator`, with all checks, if a preview has omitted this."""
+        if not self._checked and self.operator.fits_profile:
+            self.show(self.operator)
+
     def accept(self, operator: Extract1D) -> None:
         """Make an operator the committed operator; only for commands, otherwise use `set`."""
         if self.closed:
             return
+        if operator != self._extract:
+            self.messages.drop_notes()
         if operator.background is None and self._extract.background is not None:
             self.last_background = self._extract.background
         self._extract = operator
@@ -298,6 +260,7 @@ class LiveExtraction(HasCallbackProperties):
         if self.spectrum_data not in self.session.data_collection:  # needed to save the operator
             self.add_spectrum()
         self._update_spectrum_data()
+        self.arrangement.keep(operator, self.extraction)
         self.persistence.store()
 
     def set_image(self, image: SlitImage) -> None:
@@ -306,13 +269,20 @@ class LiveExtraction(HasCallbackProperties):
         self.measured = None
         self.hide_residual()
         self.show(self._extract)
+        self.arrangement.extract_again()
         self._update_spectrum_data()
 
     def check(self) -> None:
         """Measure the source, and set `findings` and `message` to those of `Extract1D.check`."""
         if self.extraction is not None:
-            self.findings = check(self.operator, self.shown, self.extraction)
-            self.message = findings_text(self.findings, self.image)
+            image = self.image_for(self.operator)
+            with delay_callback(self, "findings", "message"):
+                self.findings = check(self.operator, image, self.extraction)
+                self.message = findings_text(self.findings, self.image)
+
+    def notify(self, text: str, severity: Severity = "warning") -> None:
+        """Add a line to the list of messages; see `Notices.add`."""
+        self.messages.add(text, severity)
 
     def add_spectrum(self) -> None:
         """Add `spectrum_data` to glue's collection, and link it to the image, if necessary."""
@@ -360,7 +330,7 @@ class LiveExtraction(HasCallbackProperties):
         if self.extraction is not None and self.operator == self._extract and self._checked:
             return self.extraction
         with warnings.catch_warnings(action="ignore"):
-            return self._extract.run(self.shown)
+            return self._extract.run(self.image_for(self._extract))
 
     def measure(self) -> Measured:
         """Measure position and width of the source in `shown`, and the aperture with the best S/N.
@@ -380,30 +350,6 @@ class LiveExtraction(HasCallbackProperties):
         self.measured = self._measured[self.integration]
         return self.measured
 
-    def cross_dispersion_profile(
-        self, row: float | None = None, number: int | None = None
-    ) -> CrossDispersionProfile:
-        """Average rows of `shown` to a profile along the slit.
-
-        By default, average `rows_averaged` rows around `cursor_row`. For the parameters see
-        `glue_lrs.viewers.live.cross_dispersion_profile.cross_dispersion_profile`.
-        """
-        row = self.cursor_row if row is None else row
-        return cross_dispersion_profile(self.shown, row, number or self.rows_averaged)
-
-    def ratio(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Divide the flux of `extraction` by the flux of `comparison`.
-
-        The result is described in `glue_lrs.viewers.live.comparison.flux_ratio`.
-        """
-        return flux_ratio(self.extraction, self.comparison)
-
-    def numbers(self) -> ExtractionStatistics:
-        """Compute statistics of `extraction` in the selected ranges of wavelength."""
-        row = int(np.clip(round(self.cursor_row), 0, self.rows.size - 1))
-        limits = limits_text(self.regions, row, float(self.row_wavelength[row]))
-        return extraction_statistics(self.extraction, self.ratio(), self.wavelength_ranges, limits)
-
     def load_comparison(self, source: str | PathLike[str] | Data | None) -> None:
         """Set the spectrum with which to compare, or none.
 
@@ -419,7 +365,7 @@ class LiveExtraction(HasCallbackProperties):
             If `source` is not a spectrum.
         """
         self.compared = None if source is None else comparison_of(source)
-        self._update_comparison()
+        self.update_comparison()
         self.persistence.store()
 
     def hide_residual(self) -> None:
@@ -475,6 +421,10 @@ class LiveExtraction(HasCallbackProperties):
         """Fit the source, and show `shown` minus the model; see `Actions.residual`."""
         return self.actions.residual()
 
+    def add_background(self) -> bool:
+        """Place background regions beside the source; see `Actions.add_background`."""
+        return self.actions.add_background()
+
     def default(self) -> bool:
         """Set the operator from the built-in reference file; keep the aperture correction."""
         return self.actions.default()
@@ -529,16 +479,15 @@ class LiveExtraction(HasCallbackProperties):
     def save_figure(self, path: str | PathLike[str], overwrite: bool = False) -> None:
         """Write a figure of the image with its regions, slit profiles and spectrum.
 
+        It has the comparison, and says which aperture correction was applied.
+
         Raises
         ------
         LRSError
             If the extraction fails, or the file exists or cannot be written.
         """
-        title, number = self.image.label, self.integration
-        if self.image.is_stack:
-            title += ", median of all" if number is None else f", integration {number + 1}"
-        shown = self.shown, self._extract, self._committed_extraction()
-        save(plot_product(*shown, figure=Figure, title=title).figure, path, overwrite=overwrite)
+        figure = product_figure(self, self._committed_extraction())
+        save(figure, path, overwrite=overwrite)
 
     def python(self) -> str:
         """Return the lines of Python that reproduce `spectrum` exactly.
@@ -565,16 +514,10 @@ class LiveExtraction(HasCallbackProperties):
         try:
             image = slit_image(self.data)
         except LRSError as error:
-            self.message = panel_text(error, self.image)
+            self.notify(panel_text(error, self.image), "error")
             return
         if image is not self.image:
             self.set_image(image)
-
-    def _valid_integration(self, number: int | None) -> int | None:
-        """Return the nearest valid integration number; None for the median or a single image."""
-        if number is None or not self.image.is_stack:
-            return None
-        return int(np.clip(int(number), 0, self.image.data.shape[0] - 1))
 
     def _integration_changed(self, *_: object) -> None:
         if self.closed:
@@ -584,16 +527,22 @@ class LiveExtraction(HasCallbackProperties):
         self.hide_residual()  # the residual is that of another integration
         if self.operator is self._extract:
             self._update_spectrum_data()
-        self._update_comparison()
+        self.arrangement.extract_again()
+        self.update_comparison()
         self.persistence.store()
 
     def _update_spectrum_data(self) -> None:
         try:
             update_spectrum_data(self.spectrum_data, self.extraction)
         except LRSError as error:  # the user has changed the dataset, but the extraction is valid
-            self.message = joined(self.message, panel_text(error, self.image))
+            self.notify(panel_text(error, self.image), "error")
 
-    def _update_comparison(self) -> None:
+    def update_comparison(self) -> None:
+        """Set `comparison` to the spectrum of the comparison for the image that is shown."""
+        name = None if self.compared is None else self.compared.source.get("setup")
+        if name is not None and self.arrangement.named(name) is not None:
+            with suppress(LRSError):  # the last spectrum of the setup remains
+                self.compared = self.arrangement.comparison(name)
         compared = self.compared
         with delay_callback(self, "comparison", "comparison_label"):
             self.comparison = None if compared is None else compared.spectrum(self.integration)

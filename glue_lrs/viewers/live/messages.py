@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from glue_lrs.spectra.findings import Finding
 
 #: Parameters, and the controls of the panel that messages mention instead of the parameters.
-_CONTROLS = {"use_source_posn": "the button To source"}
+_CONTROLS = {"use_source_posn": "the button To the source"}
 
 
 @contextmanager

@@ -36,6 +36,12 @@ def number_text(value: float, digits: int = 3) -> str:
     return f"{value:.{digits}g}" if math.isfinite(value) else "–"
 
 
+def noise_text(numbers: ExtractionStatistics) -> str:
+    """Format the median S/N, with a remark if it is not that of the source alone."""
+    text = number_text(numbers.signal_to_noise)
+    return f"{text} (sky included)" if numbers.sky_included and text != "–" else text
+
+
 def ratio_text(ratio: float) -> str:
     """Format the ratio of two spectra."""
     plain = math.isfinite(ratio) and 0.01 <= abs(ratio) < 100

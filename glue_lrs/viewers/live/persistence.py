@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +14,13 @@ from glue.core import Data, DataCollection
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.errors import LRSError
 from glue_lrs.extraction.extract1d import Extract1D
+from glue_lrs.profiles.psf import PSFProfile
 from glue_lrs.viewers.datasets.session_meta import RESIDUAL_KEY, absolute_path
 from glue_lrs.viewers.live.comparison import comparison_of
 from glue_lrs.viewers.live.links import STATE_KEY, derived_data
 
 if TYPE_CHECKING:
+    from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.viewers.live.comparison import Comparison
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
@@ -40,9 +44,9 @@ class Persistence:
         live = self._live
         live.spectrum_data.meta[STATE_KEY] = {
             "image": live.data.uuid,
-            "parameters": live.extract.parameters,
-            "references": [list(pair) for pair in live.extract.references],  # keeps the order
-            "apcorr": _stored_correction(live.extract.aperture_correction),
+            **_stored_operator(live.extract),
+            "setups": {one.name: _stored_operator(one.operator) for one in live.arrangement.others},
+            "active": live.active,
             "integration": live.integration,
             "comparison": None if live.compared is None else live.compared.source,
         }
@@ -71,9 +75,11 @@ class Persistence:
         live = self._live
         stored = {} if spectrum is None else dict(spectrum.meta[STATE_KEY])
         notes: list[str] = []
-        operator = _restored_operator(stored, notes) if stored else None
+        operator = _restored_operator(stored, live.image, notes) if stored else None
         collection = live.session.data_collection
-        live.compared = _restored_comparison(stored.get("comparison"), collection, notes)
+        compared = stored.get("comparison") or {}
+        if "setup" not in compared:  # a setup is compared when it has been restored
+            live.compared = _restored_comparison(compared, collection, notes)
         integration = stored.get("integration", 0)
         valid = integration is None or isinstance(integration, int)
         live.integration = integration if valid else 0
@@ -91,9 +97,45 @@ class Persistence:
             live.residual_shown = bool(stored.get("residual", False))
         return operator, notes
 
+    def restore_setups(self, spectrum: Data | None) -> None:
+        """Set the setups to those in the metadata of a spectrum, or to one.
 
-def _restored_operator(stored: dict[str, Any], notes: list[str]) -> Extract1D | None:
+        Setups that cannot be restored are left out, with a notice.
+        """
+        live = self._live
+        stored = {} if spectrum is None else spectrum.meta[STATE_KEY]
+        found = {}
+        for name, values in dict(stored.get("setups") or {}).items():
+            notes: list[str] = []
+            operator = _restored_operator(values, live.image, notes)
+            if operator is not None:
+                found[name] = operator
+            for note in notes:
+                live.notify(f"setup {name}: {note}")
+        active = str(stored.get("active", "A"))
+        live.arrangement.start({**found, active: live.extract}, active)
+        compared = stored.get("comparison") or {}
+        if "setup" in compared:
+            with suppress(LRSError):  # the setup could not be restored, which a notice says
+                live.compared = live.arrangement.comparison(compared["setup"])
+
+
+def _stored_operator(operator: Extract1D) -> dict[str, Any]:
+    """Return the parameters and the references of an operator as values for JSON."""
+    return {
+        "parameters": operator.parameters,
+        "references": [list(pair) for pair in operator.references],  # keeps the order
+        "apcorr": _stored_correction(operator.aperture_correction),
+        "psf": None if operator.psf is None else _stored_psf(operator.psf),
+    }
+
+
+def _restored_operator(
+    stored: dict[str, Any], image: SlitImage, notes: list[str]
+) -> Extract1D | None:
+    stored = deepcopy(stored)
     correction, references = None, dict(stored.get("references") or ())
+    psf = _restored_psf(stored, references, notes)
     try:
         correction = _restored_correction(stored.get("apcorr"), notes)
     except LRSError as error:
@@ -102,10 +144,39 @@ def _restored_operator(stored: dict[str, Any], notes: list[str]) -> Extract1D | 
     try:
         with warnings.catch_warnings(action="ignore"):
             return Extract1D.from_parameters(
-                stored["parameters"], apcorr=correction, references=references
+                stored["parameters"], apcorr=correction, psf=psf, references=references
             )
     except (LRSError, KeyError, TypeError, ValueError) as error:
         notes.append(f"the default aperture is used, as that of the session is invalid: {error}")
+        return None
+
+
+def _stored_psf(psf: PSFProfile) -> dict[str, str | None]:
+    """Return the file and the name of a profile, whose table is too large for a session."""
+    return {
+        "path": None if psf.filename is None else absolute_path(psf.filename),
+        "name": psf.name,
+    }
+
+
+def _restored_psf(
+    stored: dict[str, Any], references: dict[str, str | None], notes: list[str]
+) -> PSFProfile | None:
+    """Read a profile; if this fails, replace it in `stored` by a profile that is fitted."""
+    where = stored.get("psf")
+    if where is None:
+        return None
+    try:
+        if where["path"] is None:
+            raise LRSError("the PSF reference was not read from a file")
+        return PSFProfile.read(where["path"], where["name"])
+    except (LRSError, KeyError, TypeError) as error:
+        notes.append(f"a fitted profile replaces the PSF reference: {error}")
+        references["psf"] = None
+        options = stored.get("parameters", {}).get("options", {})
+        if options.get("optimal_mode") in ("psf", "pipeline"):
+            options["optimal_mode"] = "learned"
+        options.pop("psf_name", None)
         return None
 
 

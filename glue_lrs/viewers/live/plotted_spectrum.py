@@ -68,13 +68,17 @@ def flux_text(extraction: Extraction, wavelength: float, unit: FluxUnit) -> str:
         return ""
     text = ":  masked"
     if not mask[closest]:
-        value, sigma = flux[closest] * unit.factor, error[closest] * unit.factor
-        digits = _digits(sigma)
-        known = f"± {sigma:.{digits}f}" if sigma > 0 else "(error unknown)"
-        text = f":  {value:.{digits}f} {known} {unit.label}"
+        value = with_error(flux[closest] * unit.factor, error[closest] * unit.factor)
+        text = f":  {value} {unit.label}"
     if bits[closest]:
         text += f" ({', '.join(bit_names(int(bits[closest])))})"
     return text
+
+
+def with_error(value: float, error: float) -> str:
+    """Format a value with its error, to two significant digits of the error."""
+    digits = _digits(error)
+    return f"{value:.{digits}f} {f'± {error:.{digits}f}' if error > 0 else '(error unknown)'}"
 
 
 def plotted_columns(

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from glue_lrs.viewers.live.readout import Readout
+
 if TYPE_CHECKING:
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
     from glue_lrs.viewers.live.regions import Edge, End, Region
@@ -88,6 +90,11 @@ class RegionGeometry(ABC):
         self.live = live
         self.frame = frame
         self.regions: tuple[Region, ...] = ()
+        self.readout = Readout(live)
+
+    @abstractmethod
+    def describe(self, x: float, y: float) -> tuple[str, ...]:
+        """Return lines about a place in data coordinates; see `Readout`."""
 
     @abstractmethod
     def row(self, y: float) -> float:
@@ -190,6 +197,10 @@ class RegionGeometry(ABC):
 class ImageGeometry(RegionGeometry):
     """Positions of regions on axes that show the image, with rows along y."""
 
+    def describe(self, x: float, y: float) -> tuple[str, ...]:
+        """Return lines about the pixel at a position."""
+        return self.readout.pixel(x, y)
+
     def row(self, y: float) -> float:
         """Return the row of the image at the data coordinate y, which is y itself."""
         return y
@@ -248,6 +259,10 @@ class ImageGeometry(RegionGeometry):
 
 class ProfileGeometry(RegionGeometry):
     """Positions of regions on axes that show the slit profile, with brightness along y."""
+
+    def describe(self, x: float, y: float) -> tuple[str, ...]:
+        """Return a line about the profile in the column x."""
+        return self.readout.profile(x)
 
     def row(self, y: float) -> float:
         """Return the row of the crosshair, or the closest row with a wavelength; `y` is ignored."""

@@ -9,6 +9,7 @@ from glue_lrs.apertures.aperture import Aperture
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.apertures.background import Background
 from glue_lrs.errors import LRSError
+from glue_lrs.profiles.psf import PSFProfile
 from glue_lrs.viewers.datasets.session_meta import absolute_path
 
 if TYPE_CHECKING:
@@ -54,11 +55,17 @@ def python_lines(operator: Extract1D, image: SlitImage, integration: int | None 
     call = _call(operator, used, 0)
     lines = [f"image = SlitImage.read({image.path!r})", f"extract = {call}"]
     target = "image"
-    if image.is_stack:
+    if image.is_stack and operator.time_outliers != "keep":
+        target = f"prepared_integration(extract, image, {integration})"
+        lines.append("# extract(image) gives a spectrum for each integration")
+    elif image.is_stack:
         target += ".median()" if integration is None else f".integration({integration})"
         lines.append("# extract(image) gives a spectrum for each integration")
     lines.append(f"spectrum = extract({target})")
-    return "\n".join([f"from glue_lrs import {', '.join(sorted(used))}", "", *lines, ""])
+    imports = [f"from glue_lrs import {', '.join(sorted(used))}"]
+    if "prepared" in target:
+        imports.append("from glue_lrs.extraction.options import prepared_integration")
+    return "\n".join([*imports, "", *lines, ""])
 
 
 def _call(value: Extract1D | Aperture | Background, used: set[str], indent: int) -> str:
@@ -87,6 +94,11 @@ def _value(value: object, key: str, used: set[str], indent: int) -> str:
         used.add("ApertureCorrection")
         path = absolute_path(value.filename)
         return f"ApertureCorrection.read({path!r}, subarray={value.subarray!r})"
+    if isinstance(value, PSFProfile):
+        if value.filename is None:
+            raise LRSError("the PSF profile was not read from a file, expected one to read")
+        used.add("PSFProfile")
+        return f"PSFProfile.read({absolute_path(value.filename)!r}, {value.name!r})"
     if value is None or isinstance(value, bool | int | float | str | tuple):
         return repr(value)
     raise LRSError(f"{key} is a {type(value).__name__}, which cannot be written as Python")

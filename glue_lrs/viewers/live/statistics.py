@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glue_lrs.uncertainty.source_free import is_subtracted
+
 if TYPE_CHECKING:
+    from glue_lrs.extraction.extract1d import Extract1D
+    from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.spectra.extraction import Extraction
+    from glue_lrs.spectra.findings import Finding
     from glue_lrs.viewers.live.regions import Region
     from glue_lrs.viewers.live.subsets import Ranges
 
@@ -26,7 +31,10 @@ class ExtractionStatistics:
     Parameters
     ----------
     signal_to_noise : float
-        Median of flux over error in the selected wavelength ranges; NaN if there is no flux.
+        Median of flux over error in the selected wavelength ranges; NaN if there is no flux. It is
+        that of the source unless `sky_included`.
+    sky_included : bool
+        Whether the flux contains the sky, because no background was subtracted.
     ratio : float
         Median ratio of the flux to that of the comparison spectrum in these ranges; NaN if there
         is none.
@@ -46,6 +54,7 @@ class ExtractionStatistics:
     """
 
     signal_to_noise: float
+    sky_included: bool
     ratio: float
     rows: int
     rows_masked: int
@@ -60,6 +69,7 @@ def extraction_statistics(
     ratio: tuple[NDArray[np.float64], NDArray[np.float64]],
     ranges: Ranges,
     limits: tuple[str, str],
+    sky_included: bool = False,
 ) -> ExtractionStatistics:
     """Compute the statistics of an extraction.
 
@@ -74,9 +84,11 @@ def extraction_statistics(
         Selected ranges in micron; empty for all wavelengths.
     limits : (str, str)
         Edges of the aperture in both conventions; see `limits_text`.
+    sky_included : bool
+        Whether no background was subtracted; see `includes_sky`.
     """
     if extraction is None:
-        return ExtractionStatistics(math.nan, math.nan, 0, 0, 0, math.nan, *limits)
+        return ExtractionStatistics(math.nan, sky_included, math.nan, 0, 0, 0, math.nan, *limits)
     inside = _within(extraction.wavelength, ranges)
     good = inside & ~extraction.mask
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -84,6 +96,7 @@ def extraction_statistics(
     lost = extraction.lost_fraction[good]
     return ExtractionStatistics(
         signal_to_noise=_finite_median(signal_to_noise),
+        sky_included=sky_included,
         ratio=_finite_median(ratio[1][_within(ratio[0], ranges)]),
         rows=int(good.sum()),
         rows_masked=int((inside & ~good).sum()),
@@ -92,6 +105,27 @@ def extraction_statistics(
         limits=limits[0],
         edges=limits[1],
     )
+
+
+def includes_sky(operator: Extract1D, image: SlitImage, findings: Iterable[Finding]) -> bool:
+    """Return whether the flux contains the sky.
+
+    This is so if neither the pipeline nor the operator has subtracted a background, or if a level
+    beside the aperture was found.
+
+    Parameters
+    ----------
+    operator : Extract1D
+        Operator of the extraction.
+    image : SlitImage
+        Image that was extracted.
+    findings : iterable of Finding
+        Findings about the extraction.
+    """
+    if any(one.kind == "background_left" for one in findings):
+        return True
+    fitted = operator.mode != "box" and operator.subtract_background is not False
+    return operator.subtracted_background is None and not fitted and not is_subtracted(image)
 
 
 def limits_text(regions: Sequence[Region], row: int, wavelength: float) -> tuple[str, str]:

@@ -14,8 +14,45 @@ SOURCE_ACTIONS = (
     ("best_width", "Best S/N", "Centre an aperture with the best signal to noise on the source"),
 )
 
+#: Action that places background regions, in the same form.
+ADD_BACKGROUND = (
+    "add_background",
+    "Add background",
+    "Place background regions beside the source, clear of all measured traces, also negative ones, "
+    "and of hot columns",
+)
+
+#: Names and labels of the methods of extraction; see `Actions.set_method`.
+METHODS = (
+    ("box", "box sum"),
+    ("learned", "optimal, fitted profile"),
+    ("psf", "optimal, PSF reference"),
+    ("pipeline", "optimal, as the pipeline"),
+)
+
+#: Values of `Actions.set_correction` and their labels.
+CORRECTIONS = (("table", "APCORR table"), ("profile", "source profile"), ("none", "none"))
+
+#: Values of ``time_outliers`` and their labels.
+TIME_OUTLIERS = (("keep", "keep"), ("lost", "lost pixels"), ("replace", "replace"))
+
 RESIDUAL_HINT = (
     "Show the data minus the model of an optimal extraction, as a layer of the image. The residual "
     "does not change with the aperture: switch it off and on to fit again. The component "
     "'rejected' is 1 in rejected pixels"
+)
+
+#: Noise of the errors (`Actions.set_noise`), text and tool tip.
+NOISES = (
+    ("propagated", "Propagated errors", "Errors of the pixels, as the pipeline propagates them"),
+    (
+        "nod",
+        "Errors with the noise of the other nod",
+        "Add the noise of the exposures that the pipeline subtracted",
+    ),
+    (
+        "empirical",
+        "Empirical errors",
+        "Add the noise by which the columns without source exceed their errors",
+    ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ def view(
     *,
     overwrite: bool = False,
     size: tuple[int, int] = SIZE,
+    failed: Callable[[LRSError], object] | None = None,
 ) -> int:
     """Start glue with LRS files, and open a tab for each image.
 
@@ -38,15 +39,19 @@ def view(
     size : (int, int)
         Width and height of the window for a screenshot in pixels.
 
+    failed : callable, optional
+        Function that is called with the error for each file that cannot be opened; the others are
+        opened. By default, the first error is raised.
+
     Returns
     -------
     int
-        Always 0, the exit status for success.
+        Exit status: 0, or 2 if some files could not be opened.
 
     Raises
     ------
     LRSError
-        If glue's desktop cannot be started, a file cannot be read, or the screenshot cannot be
+        If glue's desktop cannot be started, no file can be read, or the screenshot cannot be
         written.
     """
     if screenshot is not None:
@@ -55,16 +60,27 @@ def view(
             raise WriteError(f"ends in {quoted(target.suffix)}, expected '.png'", subject=target)
         if target.exists() and not overwrite:
             raise already_exists(target)
-    for path in paths:
-        if not Path(path).exists():
-            raise LRSError("no such file", subject=os.fspath(path))
+    missing = [path for path in paths if not Path(path).exists()]
+    errors = [LRSError("no such file", subject=os.fspath(path)) for path in missing]
+    if errors and (failed is None or len(missing) == len(paths)):
+        raise errors[0]
+
+    def report(error: LRSError) -> None:
+        assert failed is not None
+        errors.append(error)
+        failed(error)
+
+    for error in errors:
+        assert failed is not None
+        failed(error)
     require_qt()
     # imported only now, because glue's desktop is an optional dependency
     from glue_lrs.viewers.qt import window  # noqa: PLC0415
 
     with _platform("offscreen" if screenshot is not None else None):
         require_display()
-        application = window.make_application(paths)
+        found = [path for path in paths if path not in missing]
+        application = window.make_application(found, None if failed is None else report)
     try:
         if screenshot is None:
             application.start(maximized=True)
@@ -72,7 +88,7 @@ def view(
             window.save_screenshot(application, target, size, overwrite=overwrite)
     finally:
         window.close(application)
-    return 0
+    return 2 if errors else 0
 
 
 @contextmanager

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy import QtCore, QtWidgets
 
+from glue_lrs.viewers.canvas.region_editor import RegionEditor
 from glue_lrs.viewers.live.viewer import ExtractionViewer
+from glue_lrs.viewers.qt.status import StatusLines
 
 if TYPE_CHECKING:
     from glue.core.session import Session
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
     from qtpy import QtGui
 
     from glue_lrs.viewers.canvas.live_view import LiveView
+
+#: Folder of the icons of tools.
+ICONS = Path(__file__).parent / "icons"
 
 #: Tools at the beginning of the toolbar.
 PLOT_TOOLS = ("save", "mpl:home", "mpl:pan", "mpl:zoom")
@@ -68,9 +74,11 @@ class HasPointerView(FollowsExtraction):
     #: Minimum size of the canvas in pixels; glue fails on axes of zero size.
     minimum_size = (240, 160)
     #: Left, right, bottom and top margins of the axes in inches.
-    margins = (0.7, 0.12, 0.42, 0.12)
+    margins = (0.74, 0.12, 0.42, 0.12)
     #: Name of the attribute that holds the plot, or None if there is no extraction.
     pointer_view = "editor"
+    #: Number of lines about the place under the mouse.
+    readout_lines = 1
     _pointer_enabled = True
 
     def __init__(
@@ -78,12 +86,21 @@ class HasPointerView(FollowsExtraction):
     ) -> None:
         super().__init__(session, parent=parent, state=state)  # type: ignore[call-arg]
         self.restored = state is not None
+        self.status = StatusLines(self.readout_lines)
+        self.statusBar().addWidget(self.status, 1)  # type: ignore[attr-defined]
         self.mpl_widget.canvas.setMinimumSize(*self.minimum_size)
         for name in ("x_axislabel", "y_axislabel", "x_ticklabel", "y_ticklabel"):
             setattr(self.state, f"{name}_size", LABEL_SIZE)
-        self.axes.figure.canvas.mpl_connect("resize_event", self.resized)
+        canvas = self.axes.figure.canvas
+        canvas.mpl_connect("resize_event", self.resized)
+        self._edge_filter = _EdgeFilter(self)
+        canvas.installEventFilter(self._edge_filter)
         self.axes.resizer.margins = list(self.margins)
         self.axes.resizer.on_resize(None)
+
+    def set_status(self, message: str | None) -> None:
+        """Show a hint or an error message below the plot."""
+        self.status.show_hint(message)
 
     def resized(self, *_: object) -> None:
         """Adapt the viewer to a new size of the canvas."""
@@ -92,8 +109,26 @@ class HasPointerView(FollowsExtraction):
         """Make the toolbar; while its tools are active, the plot does not respond to the mouse."""
         super().initialize_toolbar()  # type: ignore[misc]
         self.toolbar.setIconSize(QtCore.QSize(18, 18))  # small, because the windows are narrow
-        self.toolbar.tool_activated.connect(lambda: self.enable_pointer(False))
+        self.toolbar.tool_activated.connect(self._tool_activated)
         self.toolbar.tool_deactivated.connect(lambda: self.enable_pointer(True))
+
+    def _tool_activated(self) -> None:
+        """Leave the mouse to a tool, and say so."""
+        self.enable_pointer(False)
+        view = getattr(self, self.pointer_view)
+        if view is not None and not view.active:
+            tool = self.toolbar.active_tool
+            edges = ", or press an edge" if isinstance(view, RegionEditor) else ""
+            self.set_status(
+                f"{tool.action_text} is active, nothing is edited: press its button again{edges}"
+            )
+
+    def give_way(self, x: float, y: float) -> None:
+        """Switch off the active tool if a press at a position on the canvas is on an edge."""
+        view = getattr(self, self.pointer_view)
+        begun = getattr(self.toolbar.active_tool, "_drawing", False)  # a polygon of glue
+        if isinstance(view, RegionEditor) and not (view.active or begun) and view.on_edge(x, y):
+            self.toolbar.active_tool = None
 
     def enable_pointer(self, enabled: bool | None = None) -> None:
         """Set whether the plot responds to the mouse; None applies the current setting again."""
@@ -107,3 +142,20 @@ class HasPointerView(FollowsExtraction):
         self.state.home = None
         getattr(self, self.pointer_view).close()
         setattr(self, self.pointer_view, None)
+
+
+class _EdgeFilter(QtCore.QObject):
+    """Filter of the events of a canvas that lets a viewer switch off a tool before a press.
+
+    Tools are called before the views if they were there first, so that they cannot give way later.
+    """
+
+    def __init__(self, viewer: HasPointerView) -> None:
+        super().__init__(viewer)
+        self._viewer = viewer
+
+    def eventFilter(self, watched: QtCore.QObject, event: QtCore.QEvent) -> bool:  # noqa: N802
+        left = QtCore.Qt.LeftButton
+        if event.type() == QtCore.QEvent.MouseButtonPress and event.button() == left:
+            self._viewer.give_way(*watched.mouseEventCoords(event))
+        return False

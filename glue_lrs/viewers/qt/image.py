@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from astropy import units as u
@@ -16,7 +15,6 @@ from glue_qt.utils import set_cursor_cm
 from glue_qt.viewers.image import ImageViewer
 from glue_qt.viewers.image.layer_style_editor import ImageLayerStyleEditor
 from glue_qt.viewers.image.mouse_mode import RoiClickAndDragMode
-from matplotlib import colormaps
 from qtpy import QtCore
 
 from glue_lrs.errors import LRSError
@@ -25,18 +23,17 @@ from glue_lrs.viewers.datasets.coordinates import LRSCoordinates
 from glue_lrs.viewers.datasets.images import is_lrs_image, not_an_image
 from glue_lrs.viewers.live.image_layer import IntegrationShown, ShowsMedian, set_look, shown_box
 from glue_lrs.viewers.live.messages import panel_text
-from glue_lrs.viewers.live.tooltips import RESIDUAL_HINT, SOURCE_ACTIONS
+from glue_lrs.viewers.live.residual_layer import ShowsResidual
+from glue_lrs.viewers.live.tooltips import ADD_BACKGROUND, RESIDUAL_HINT, SOURCE_ACTIONS
 from glue_lrs.viewers.live.viewer import StateWithHome
-from glue_lrs.viewers.qt.base import LABEL_SIZE, PLOT_TOOLS, HasPointerView
+from glue_lrs.viewers.qt.base import ICONS, LABEL_SIZE, PLOT_TOOLS, HasPointerView
 
 if TYPE_CHECKING:
-    from glue.core import Subset
     from glue.viewers.common.state import LayerState
     from matplotlib.backend_bases import MouseEvent
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
-_ICONS = Path(__file__).parent / "icons"
 #: Definition of pixel coordinates for astropy's coordinate axes.
 _PIXELS = {
     "type": ("scalar", "scalar"),
@@ -81,9 +78,9 @@ class AddBackgroundTool(CheckableTool):
     """Tool that draws a background region when the mouse is dragged across columns."""
 
     tool_id = "lrs:background"
-    icon = str(_ICONS / "background.svg")
-    action_text = "Add a background region"
-    tool_tip = "Add a background region: drag across its columns"
+    icon = str(ICONS / "background.svg")
+    action_text = "Draw a background region"
+    tool_tip = "Draw a background region: drag across its columns"
     status_tip = "Drag from one edge of the background region to the other; Escape cancels"
 
     def activate(self) -> None:
@@ -95,11 +92,23 @@ class AddBackgroundTool(CheckableTool):
 
 
 @viewer_tool
+class PlaceBackgroundTool(Tool):
+    """Tool that places background regions beside the source."""
+
+    tool_id = "lrs:add_background"
+    icon = str(ICONS / "add_background.svg")
+    method, action_text, tool_tip = ADD_BACKGROUND
+
+    def activate(self) -> None:
+        self.viewer.run_method(self.method)
+
+
+@viewer_tool
 class ApertureMenu(SimpleToolMenu):
     """Menu with tools that put the aperture on the source, or set the default aperture."""
 
     tool_id = "lrs:aperture"
-    icon = str(_ICONS / "to_source.svg")
+    icon = str(ICONS / "to_source.svg")
     tool_tip = "Put the aperture on the source, or go back to the default"
 
 
@@ -118,7 +127,7 @@ for _method, _text, _hint in (
 ):
     _members = {
         "tool_id": f"lrs:{_method}",
-        "icon": str(_ICONS / f"{_method}.svg"),
+        "icon": str(ICONS / f"{_method}.svg"),
         "action_text": _text,
         "tool_tip": _hint,
         "method": _method,
@@ -131,7 +140,7 @@ class ResidualTool(Tool):
     """Tool that shows or hides the residual."""
 
     tool_id = "lrs:residual"
-    icon = str(_ICONS / "residual.svg")
+    icon = str(ICONS / "residual.svg")
     action_text = "Residual"
     tool_tip = RESIDUAL_HINT
 
@@ -141,7 +150,7 @@ class ResidualTool(Tool):
             self.viewer.run_method("hide_residual" if live.residual_shown else "residual")
 
 
-class LRSImageViewer(HasPointerView, ImageViewer):
+class LRSImageViewer(ShowsResidual, HasPointerView, ImageViewer):
     """Viewer for an image, with wavelength along y and editable regions."""
 
     LABEL = "LRS image"
@@ -153,7 +162,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
     }
     tools = (
         *PLOT_TOOLS,
-        *("lrs:background", "lrs:aperture", "lrs:residual"),
+        *("lrs:add_background", "lrs:background", "lrs:aperture", "lrs:residual"),
         *("select:yrange", "select:xrange", "select:polygon", "image:contrast_bias", "window"),
     )
     subtools: ClassVar[dict[str, list[str]]] = {
@@ -162,6 +171,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
     }
 
     minimum_size = (220, 200)
+    readout_lines = 2
     margins = (0.62, 0.6, 0.42, 0.45)
     editor: ImageEditor | None = None
 
@@ -207,10 +217,9 @@ class LRSImageViewer(HasPointerView, ImageViewer):
         self.enable_pointer()
         self.editor.on_adding = self._adding_changed
         self.editor.on_hint = self.set_status
+        self.editor.on_readout = self.status.show_readout
         self._integration = IntegrationShown(live, self.state, self.redraw_image)
-        self.follow(self._show_residual, "residual_shown", "residual_limit")
-        self._show_residual(restored=True)
-        self.state.add_callback("layers", self._layers_changed)
+        self.follow_residual()
         self.state.home = self._show_bounding_box
         if not self.restored:
             self._show_bounding_box()
@@ -218,7 +227,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
     def detach(self) -> None:
         """Remove the region editor."""
         super().detach()
-        self.state.remove_callback("layers", self._layers_changed)
+        self.leave_residual()
         self._integration.close()
 
     def _adding_changed(self, on: bool) -> None:
@@ -240,56 +249,7 @@ class LRSImageViewer(HasPointerView, ImageViewer):
             with set_cursor_cm(QtCore.Qt.WaitCursor):
                 getattr(self.live, name)()
         except LRSError as error:
-            self.live.message = panel_text(error)
-
-    # --- the residual ------------------------------------------------------------------------
-
-    def add_subset(self, subset: Subset) -> bool:
-        """Add a subset, except on the residual, because the subset is drawn on the image."""
-        if self.live is not None and subset.data is self.live.residual_data:
-            return False
-        return bool(super().add_subset(subset))
-
-    def remove_data(self, data: BaseData) -> None:
-        """Remove a dataset; remove the residual together with the image."""
-        live = self.live
-        if live is not None and data is live.data and self._residual_layer() is not None:
-            super().remove_data(live.residual_data)
-        super().remove_data(data)
-
-    def _residual_layer(self) -> LRSImageLayerState | None:
-        residual = self.live.residual_data if self.live is not None else None
-        found = (one for one in self.state.layers if residual is not None and one.layer is residual)
-        return next(found, None)
-
-    def _show_residual(self, *_: object, restored: bool = False) -> None:
-        """Show the residual above the image in diverging colours, or hide it."""
-        live = self.live
-        if live is None or live.residual_data is None:
-            return
-        layer = self._residual_layer()
-        if not live.residual_shown:
-            if layer is not None:
-                self.remove_data(live.residual_data)
-            return
-        if layer is not None and restored:  # keep the style that was saved in the session
-            return
-        if layer is None:
-            self.add_data(live.residual_data)
-            layer = self._residual_layer()
-        if layer is not None:
-            layer.attribute = live.residual_data.id["residual"]
-            layer.stretch = "linear"
-            layer.v_min, layer.v_max = -live.residual_limit, live.residual_limit
-            layer.cmap = colormaps["RdBu_r"]
-            layer.alpha = 1.0
-            layer.visible = True
-
-    def _layers_changed(self, *_: object) -> None:
-        """Hide the residual if its layer was deleted."""
-        live = self.live
-        if live is not None and live.residual_shown and self._residual_layer() is None:
-            live.hide_residual()
+            self.live.notify(panel_text(error), "error")
 
     def _show_bounding_box(self) -> None:
         """Set the limits to the illuminated part of the image, with some margin for dragging."""

@@ -14,14 +14,15 @@ def setup() -> None:
     from glue.config import colormaps
     from glue_qt.config import layer_action, menubar_plugin, qt_client, startup_action
 
-    from glue_lrs.viewers.plugin import register
+    from glue_lrs.viewers.datasets import loaders, translators
     from glue_lrs.viewers.qt.image import LRSImageViewer
     from glue_lrs.viewers.qt.panel.viewer import ExtractionPanel
     from glue_lrs.viewers.qt.profile import SlitProfileViewer
     from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
     from glue_lrs.viewers.qt.tab import extract_layer, open_from_menu, open_startup
 
-    register()
+    loaders.register()
+    translators.register()
     for viewer in (LRSImageViewer, LRSSpectrumViewer, SlitProfileViewer, ExtractionPanel):
         if viewer not in qt_client.members:
             qt_client.add(viewer)

@@ -53,6 +53,7 @@ class SlitProfileViewer(HasPointerView, ShowsOneImage, MatplotlibDataViewer):
     _subset_artist_cls = SlitProfileLayerArtist
     _options_cls = SlitProfileOptions
     tools = (*PLOT_TOOLS, "window")
+    margins = (0.74, 0.12, 0.42, 0.24)
 
     editor: ProfileEditor | None = None
 
@@ -60,6 +61,7 @@ class SlitProfileViewer(HasPointerView, ShowsOneImage, MatplotlibDataViewer):
         """Draw the profile and the regions, and follow the extraction."""
         self.editor = ProfileEditor(self.axes, live)
         self.editor.on_hint = self.set_status
+        self.editor.on_readout = self.status.show_readout
         self.enable_pointer()
         self._home()
         self.state.home = self._home

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from echo import delay_callback
+from glue.config import viewer_tool
 from glue.core import BaseData, Data, Subset
 from glue.core.units import UnitConverter
 from glue.utils import avoid_circular
+from glue.viewers.common.tool import SimpleToolMenu, Tool
 from glue.viewers.profile.layer_artist import ProfileLayerArtist
 from glue.viewers.profile.state import ProfileViewerState
+from glue_qt.utils import set_cursor_cm
 from glue_qt.viewers.profile import ProfileViewer
 from glue_qt.viewers.profile.layer_style_editor import ProfileLayerStyleEditor
+from qtpy import QtCore
 
+from glue_lrs.errors import LRSError
 from glue_lrs.viewers.canvas.spectrum_plot import SpectrumPlot
 from glue_lrs.viewers.datasets.images import is_lrs_image
+from glue_lrs.viewers.live.messages import panel_text
+from glue_lrs.viewers.live.tooltips import NOISES
 from glue_lrs.viewers.live.viewer import StateWithHome
-from glue_lrs.viewers.qt.base import LABEL_SIZE, PLOT_TOOLS, HasPointerView
+from glue_lrs.viewers.qt.base import ICONS, LABEL_SIZE, PLOT_TOOLS, HasPointerView
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -104,6 +111,42 @@ class SpectrumLayerArtist(ProfileLayerArtist):
         self._style_band()
 
 
+@viewer_tool
+class ErrorsMenu(SimpleToolMenu):
+    """Menu with tools that choose the noise of the errors."""
+
+    tool_id = "lrs:errors"
+    icon = str(ICONS / "errors.svg")
+    tool_tip = "Choose the errors: propagated, with the other nod, or empirical"
+
+
+class ErrorsTool(Tool):
+    """Tool that chooses the noise of the errors."""
+
+    noise: str
+
+    def activate(self) -> None:
+        """Choose the noise, or show why it cannot be derived."""
+        if self.viewer.live is None:
+            return
+        try:
+            with set_cursor_cm(QtCore.Qt.WaitCursor):
+                self.viewer.live.actions.set_noise(self.noise)
+        except LRSError as error:
+            self.viewer.live.notify(panel_text(error, self.viewer.live.image), "error")
+
+
+for _noise, _text, _hint in NOISES:
+    _members = {
+        "tool_id": f"lrs:errors_{_noise}",
+        "icon": str(ICONS / "errors.svg"),
+        "action_text": _text,
+        "tool_tip": _hint,
+        "noise": _noise,
+    }
+    viewer_tool(type(f"ErrorsTool_{_noise}", (ErrorsTool,), _members))
+
+
 class LRSSpectrumState(StateWithHome, ProfileViewerState):
     """State of the viewer. The plot of a live spectrum resets the limits."""
 
@@ -116,9 +159,13 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
     _data_artist_cls = SpectrumLayerArtist
     _subset_artist_cls = SpectrumLayerArtist
     _layer_style_widget_cls = ProfileLayerStyleEditor
-    tools = (*PLOT_TOOLS, "select:xrange", "window")
+    tools = (*PLOT_TOOLS, "lrs:errors", "select:xrange", "window")
+    subtools: ClassVar[dict[str, list[str]]] = {
+        **HasPointerView.subtools,
+        "lrs:errors": [f"lrs:errors_{noise}" for noise, _, _ in NOISES],
+    }
     minimum_size = (240, 180)
-    margins = (0.7, 0.12, 0.42, 0.3)
+    margins = (0.74, 0.12, 0.42, 0.44)
     pointer_view = "plot"
 
     plot: SpectrumPlot | None = None
@@ -190,6 +237,7 @@ class LRSSpectrumViewer(HasPointerView, ProfileViewer):
             self.plot.close()
         assert self.live is not None
         self.plot = SpectrumPlot(self.axes, self.live, ratio_axes=self.ratio_axes, unit=unit)
+        self.plot.on_readout = self.status.show_readout
         self.state.home = self.plot.reset_limits
         self.enable_pointer()
         self.plot.reset_limits()  # glue has changed the limits while the plot was made

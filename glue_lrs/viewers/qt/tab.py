@@ -13,6 +13,7 @@ from glue_lrs.viewers.live.live_extraction import LiveExtraction
 from glue_lrs.viewers.live.messages import panel_text
 from glue_lrs.viewers.live.open import open_extraction
 from glue_lrs.viewers.qt.image import LRSImageViewer
+from glue_lrs.viewers.qt.menus import Menus, add_menus
 from glue_lrs.viewers.qt.panel.viewer import ExtractionPanel
 from glue_lrs.viewers.qt.panel.widgets import plain
 from glue_lrs.viewers.qt.profile import SlitProfileViewer
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Minimum and maximum width of the panel in pixels.
 _PANEL = (300, 350)
+#: Width in pixels of a tab in which the viewers have enough room.
+_LEAST = 900
 #: Width of the image as a fraction of the width that the panel leaves free.
 _IMAGE = 0.40
 #: Height of the spectrum as a fraction of the height of the tab.
@@ -53,6 +56,7 @@ def open_tab(app: GlueApplication | Session, source: object) -> LiveExtraction:
     """
     app = getattr(app, "application", app)
     live = source if isinstance(source, LiveExtraction) else open_extraction(app.session, source)
+    add_menus(app)
     _use_new_tab(app)
     image = app.new_data_viewer(LRSImageViewer, data=live.data)
     app.new_data_viewer(LRSSpectrumViewer, data=live.spectrum_data)
@@ -93,11 +97,18 @@ class _Layout(QtCore.QObject):
 
     def _again(self) -> None:
         try:
+            self._make_room()
             windows = self._page.subWindowList()
             if all(w.geometry() == self._placed.get(w) for w in windows if w in self._placed):
                 self.apply()
         except RuntimeError:  # the tab has been deleted
             pass
+
+    def _make_room(self) -> None:
+        """Hide glue's lists on the left if the viewers have too little room beside the panel."""
+        menus = self._page.window().findChild(Menus)
+        if menus is not None and self._page.isVisible() and self._page.width() < _LEAST:
+            menus.make_room()
 
     def apply(self) -> None:
         """Arrange the windows."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import chdir, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from glue.core import Data
+from glue.core.state import GlueUnSerializer
 from glue.main import load_plugins
 from glue_qt.app import GlueApplication
 from glue_qt.utils import process_events
@@ -19,20 +23,29 @@ from glue_lrs.errors import LRSError, WriteError
 from glue_lrs.io.files import atomic_write, one_line
 from glue_lrs.io.spectra import is_spectrum, read_series
 from glue_lrs.viewers.datasets.session_check import check_session
+from glue_lrs.viewers.datasets.session_paths import moved_files, relocated
 from glue_lrs.viewers.datasets.spectra import spectrum_data
+from glue_lrs.viewers.live.messages import panel_text
+from glue_lrs.viewers.live.registry import registry_of
 from glue_lrs.viewers.qt import plugin
 from glue_lrs.viewers.qt.base import settle
 from glue_lrs.viewers.qt.spectrum import LRSSpectrumViewer
 from glue_lrs.viewers.qt.tab import open_tab
 
 
-def make_application(paths: Sequence[str | os.PathLike[str]]) -> GlueApplication:
+def make_application(
+    paths: Sequence[str | os.PathLike[str]],
+    failed: Callable[[LRSError], object] | None = None,
+) -> GlueApplication:
     """Make an application and open files in it, or restore a session.
 
     Parameters
     ----------
     paths : sequence of str or path-like
         Files with images and spectra, or a single session (.glu).
+    failed : callable, optional
+        Function that is called with the error for each file that cannot be opened, if others can.
+        By default, the first error is raised.
 
     Returns
     -------
@@ -42,7 +55,7 @@ def make_application(paths: Sequence[str | os.PathLike[str]]) -> GlueApplication
     Raises
     ------
     LRSError
-        If a file cannot be read, or a session is combined with other files.
+        If no file can be read, or a session is combined with other files.
     """
     load_plugins(require_qt_plugins=False)
     plugin.setup()  # before the menus are built, because a session is restored before
@@ -53,7 +66,7 @@ def make_application(paths: Sequence[str | os.PathLike[str]]) -> GlueApplication
         return _restored(os.fspath(sessions[0]))
     application = GlueApplication()
     try:
-        fill(application, paths)
+        fill(application, paths, failed)
     except BaseException:
         close(application)
         raise
@@ -61,10 +74,24 @@ def make_application(paths: Sequence[str | os.PathLike[str]]) -> GlueApplication
 
 
 def _restored(path: str) -> GlueApplication:
-    """Restore a session after checking that it runs no foreign code."""
+    """Restore a session after checking that it runs no foreign code.
+
+    Files that do not exist are replaced by files with the same name beside the session.
+    """
     check_session(path)
     try:
-        return GlueApplication.restore_session(path, show=False)
+        text, folder = Path(path).read_text(encoding="utf-8"), Path(path).resolve().parent
+        moved = moved_files(json.loads(text), folder)
+        if not moved:
+            return GlueApplication.restore_session(path, show=False)
+        with chdir(folder):  # relative paths are those relative to the session
+            state = GlueUnSerializer.loads(relocated(text, moved))
+            application = state.object("__main__")
+        application._on_session_changed(path)
+        for old, new in moved.items():
+            for live in registry_of(application.session).lives.values():
+                live.notify(f"{old} does not exist, the file beside the session is used: {new}")
+        return application
     except LRSError:
         raise
     except Exception as error:  # glue may raise any error for an invalid session
@@ -72,7 +99,11 @@ def _restored(path: str) -> GlueApplication:
         raise LRSError(text, subject=path) from error
 
 
-def fill(application: GlueApplication, paths: Sequence[str | os.PathLike[str]]) -> None:
+def fill(
+    application: GlueApplication,
+    paths: Sequence[str | os.PathLike[str]],
+    failed: Callable[[LRSError], object] | None = None,
+) -> None:
     """Open files in an application.
 
     Each image opens in a tab of its own, in which the spectrum is shown for comparison. If there
@@ -84,26 +115,58 @@ def fill(application: GlueApplication, paths: Sequence[str | os.PathLike[str]]) 
         Application in which to open the files.
     paths : sequence of str or path-like
         Images and spectra to open.
+    failed : callable, optional
+        As for `make_application`.
 
     Raises
     ------
     LRSError
-        If a file cannot be read, or there are images and more than one spectrum.
+        If no file can be read, or there are images and more than one spectrum.
     """
-    spectra = [path for path in paths if is_spectrum(os.fspath(path))]
-    if 1 < len(spectra) < len(paths):
+    errors: list[LRSError] = []
+
+    def attempt(function: Callable[[Any], Any], argument: Any) -> Any:
+        """Return the result of a function; store an error, and return None."""
+        try:
+            return function(argument)
+        except LRSError as error:
+            if failed is None:
+                raise
+            errors.append(error)
+            return None
+
+    kinds = {path: attempt(is_spectrum, os.fspath(path)) for path in dict.fromkeys(paths)}
+    spectra = [path for path, kind in kinds.items() if kind]
+    images = [path for path, kind in kinds.items() if kind is False]
+    if images and len(spectra) > 1:
         raise LRSError(
             f"is one of {len(spectra)} spectra, expected one spectrum to compare with the images",
             subject=os.fspath(spectra[1]),
         )
-    lives = [open_tab(application, path) for path in paths if path not in spectra]
-    for spectrum in spectra:
+    opened = [attempt(partial(open_tab, application), path) for path in images]
+    lives = [live for live in opened if live is not None]
+    compared = spectra if images else []
+    for spectrum in compared:
         for live in lives:
-            live.load_comparison(os.fspath(spectrum))
-    if not lives:
-        for data in _spectrum_datasets(application, [os.fspath(path) for path in spectra]):
-            viewer = LRSSpectrumViewer if data.ndim == 1 else ProfileViewer
-            application.new_data_viewer(viewer, data=data)
+            attempt(live.load_comparison, os.fspath(spectrum))
+    datasets: list[Data] = []
+    if not images:
+        names = [os.fspath(path) for path in spectra]
+        datasets = attempt(partial(_spectrum_datasets, application), names) or []
+        if not datasets and len(names) > 1:  # open those that can be read
+            errors.clear()
+            each = [attempt(partial(_spectrum_datasets, application), [name]) for name in names]
+            datasets = [data for found in each for data in found or ()]
+    for data in datasets:
+        viewer = LRSSpectrumViewer if data.ndim == 1 else ProfileViewer
+        application.new_data_viewer(viewer, data=data)
+    if errors and not (lives or datasets):
+        raise errors[0]
+    for error in errors:
+        for live in lives:
+            live.notify(panel_text(error), "error")
+        if failed is not None:
+            failed(error)
     application.tab_widget.setCurrentIndex(0)
 
 

@@ -11,9 +11,16 @@ from pathlib import Path
 import ipywidgets
 import numpy as np
 import pytest
+from astropy import units as u
+from glue.core import Data
+from glue.core.component import Component
 from glue_jupyter import JupyterApplication
+from matplotlib.figure import Figure
 
-from glue_lrs import Aperture, Background, Extraction, LRSError
+from glue_lrs import Aperture, ApertureCorrection, Background, Extraction, LRSError, SlitImage
+from glue_lrs.io.apcorr import write_apcorr
+from glue_lrs.plotting.image import plot_image
+from glue_lrs.simulation import Scene
 from glue_lrs.viewers import ExtractionApp, extraction_app
 from tests.helpers.figure import drag, press, send
 from tests.helpers.images import SOURCE, stack
@@ -173,6 +180,26 @@ def test_wrong_keys_are_one_line_and_change_nothing(app: ExtractionApp) -> None:
     assert app.extract == before
 
 
+def test_the_aperture_correction_is_set_like_a_key(app: ExtractionApp, tmp_path: Path) -> None:
+    file = tmp_path / "apcorr.fits"
+    write_apcorr(Scene().aperture_correction(size=np.arange(1, 31)), file)
+    before = np.array(app.extraction.columns["FLUX"])
+    app.set(apcorr=file, xstart=9)
+    correction = app.extract.aperture_correction
+    assert correction.filename == str(file)
+    assert dict(app.extract.references)["apcorr"] == str(file)
+    corrected = np.array(app.extraction.columns["FLUX"])
+    app.set(apcorr=None)
+    ratio = corrected / app.extraction.columns["FLUX"]
+    np.testing.assert_allclose(ratio, correction(app.extraction.wavelength, 7.8), rtol=1e-6)
+    app.live.session.command_stack.undo()
+    app.live.session.command_stack.undo()
+    np.testing.assert_array_equal(app.extraction.columns["FLUX"], before)
+    with pytest.raises(LRSError, match=r"missing\.fits"):
+        app.set(apcorr=tmp_path / "missing.fits", xstart=10)
+    assert app.extract.aperture_correction is None
+
+
 def test_the_source_is_measured(app: ExtractionApp) -> None:
     app.panel.buttons["Measure"].click()
     assert "measured: column 12.30" in app.panel.results.value
@@ -223,6 +250,12 @@ def test_files_are_saved_and_never_replaced_unasked(app: ExtractionApp, path: Pa
     assert "missing_x1d.fits" in panel.message.value
 
 
+def test_the_grey_scale_is_that_of_figures(app: ExtractionApp) -> None:
+    norm = plot_image(app.live.image, ax=Figure().subplots()).images[0].norm
+    layer = app.image.layers[0].state
+    assert (layer.v_min, layer.v_max) == (norm.vmin, norm.vmax)
+
+
 def test_a_stack_has_a_slider(stacked: ExtractionApp) -> None:
     first = stacked.spectrum_viewer.line.y.copy()
     stacked.panel.slider.value = 3
@@ -235,6 +268,29 @@ def test_a_stack_has_a_slider(stacked: ExtractionApp) -> None:
     assert stacked.live.integration is None
     np.testing.assert_array_equal(stacked.image.state.median_plane, stacked.live.shown.data)
     assert stacked.panel.slider.disabled
+
+
+def test_the_place_under_the_mouse_is_described(app: ExtractionApp) -> None:
+    send(app.image, "mousemove", 12.0, 20.0)
+    assert "column 12, row 20" in app.panel.status.value
+    assert "aperture weight 1" in app.panel.status.value
+    wavelength = float(app.live.row_wavelength[20])
+    send(app.spectrum_viewer, "mousemove", wavelength, 0.0)
+    assert f"{wavelength:.3f} µm, row 20" in app.panel.status.value
+    send(app.profile, "mousemove", 12.0, 3.0)
+    assert "column 12:" in app.panel.status.value
+    send(app.profile, "mouseleave")
+    assert "column" not in app.panel.status.value
+
+
+def test_rows_with_quality_bits_are_marked(path: Path) -> None:
+    image = SlitImage.read(path)
+    data = image.data.copy()
+    data[7, 12] = np.nan
+    app = extraction_app(replace(image, data=data), show=False)
+    flagged = app.spectrum_viewer.flagged
+    assert flagged.x == pytest.approx([app.live.row_wavelength[7]])
+    app.close()
 
 
 # --- glue ----------------------------------------------------------------------------------------
@@ -252,8 +308,6 @@ def test_viewers_in_an_application_of_glue_jupyter(path: Path) -> None:
     app.close()
     drag(viewer, (8.5, 12.0), (7.5, 12.0))
     assert app.live.aperture.xstart == 8.0
-    other = glue.add_data(other=np.arange(12.0).reshape(3, 4))
-    assert glue.new_data_viewer("lrs-profile", show=False).add_data(other) is False
     viewer.close()
 
 
@@ -319,13 +373,40 @@ def test_all_checks_are_made_after_a_change(
     assert not loop.waiting
 
 
-def test_an_error_disappears_when_it_is_corrected(app: ExtractionApp) -> None:
+def test_an_error_stays_until_it_is_cleared(app: ExtractionApp) -> None:
     app.background = Background(bkg_coeff=[[23.5], [33.5]])
     app.panel.xstop.value = 1.0
     assert "#d32f2f" in app.panel.message.value
     app.panel.xstop.value = 17.0
     assert app.aperture.xstop == 17.0
+    assert "xstop is 1" in app.panel.message.value
+    app.panel.buttons["Clear"].click()
     assert "#d32f2f" not in app.panel.message.value
+
+
+def test_the_panel_adds_a_background_and_sets_method_and_correction(app: ExtractionApp) -> None:
+    panel = app.panel
+    assert not app.profile.background.visible
+    panel.buttons["Add background"].click()
+    assert app.background.bkg_fit == "median"
+    assert "background at columns " in panel.message.value
+    assert app.profile.background.visible
+    level = app.extraction.columns["BACKGROUND"]
+    assert np.nanmin(level) <= np.mean(app.profile.background.y) <= np.nanmax(level)
+    assert "sky included" not in panel.results.value
+    panel.correction.value = "profile"
+    assert app.extract.correction == "profile"
+    assert "flux × " in panel.results.value
+    panel.correction.value = "none"
+    assert not app.extract.apply_apcorr
+    assert "no correction: switched off" in panel.results.value
+    panel.method.value = "psf"  # there is no PSF reference
+    assert app.extract.mode == "box"
+    assert panel.method.value == "box"
+    assert "needs a PSF reference" in panel.message.value
+    panel.method.value = "learned"
+    assert app.extract.mode == "learned"
+    assert_shows(app.live, app.extract)
 
 
 def test_a_run_of_a_cell_may_open_several(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,3 +439,114 @@ def test_the_limits_contain_a_comparison(app: ExtractionApp, tmp_path: Path) -> 
     bright.write(tmp_path / "bright_x1d.fits")
     app.compare(tmp_path / "bright_x1d.fits")
     assert app.spectrum_viewer.scale_y.max > np.nanmax(app.spectrum_viewer.comparison_line.y)
+
+
+# --- residual, correction, comparison, findings ---------------------------------------------------
+
+
+def test_the_residual_is_a_layer_of_the_image(app: ExtractionApp) -> None:
+    toggle = app.panel.residual
+    toggle.value = True
+    layer = app.image.state.layers[-1]
+    assert layer.layer is app.live.residual_data
+    assert (layer.v_min, layer.v_max) == (-app.live.residual_limit, app.live.residual_limit)
+    assert "residual: data − model" in app.panel.message.value
+    before = app.live.residual_data["residual"].copy()
+    drag(app.image, (UPPER, 12.0), (UPPER + 2.0, 12.0))
+    np.testing.assert_array_equal(app.live.residual_data["residual"], before)
+    toggle.value = False
+    assert [one.layer for one in app.image.state.layers] == [app.live.data]
+    app.live.residual()
+    assert toggle.value
+
+
+def test_the_residual_belongs_to_one_integration(stacked: ExtractionApp) -> None:
+    stacked.panel.slider.value = 2
+    stacked.panel.residual.value = True
+    assert stacked.live.residual_shown
+    stacked.panel.slider.value = 3
+    assert not stacked.panel.residual.value
+    assert len(stacked.image.state.layers) == 1
+
+
+def test_the_aperture_correction_is_a_file(app: ExtractionApp, path: Path) -> None:
+    wavelength, size = np.linspace(4.0, 15.0, 12), np.array([1.0, 50.0])
+    correction = ApertureCorrection(
+        wavelength=wavelength, size=size, factor=np.full((12, 2), 1.25), subarray="FULL"
+    )
+    write_apcorr(correction, path.parent / "test_apcorr.fits")
+    panel, before = app.panel, app.spectrum_viewer.line.y.copy()
+    assert panel.apcorr.placeholder == "APCORR: none"
+    panel.apcorr.value = "test_apcorr.fits"
+    panel.buttons["APCORR"].click()
+    np.testing.assert_allclose(app.spectrum_viewer.line.y, 1.25 * before)
+    assert panel.apcorr.placeholder == "APCORR: test_apcorr.fits"
+    panel.apcorr.value = "missing_apcorr.fits"
+    panel.buttons["APCORR"].click()
+    assert "missing_apcorr.fits" in panel.message.value
+    app.load_apcorr(None)
+    np.testing.assert_allclose(app.spectrum_viewer.line.y, before)
+
+
+def test_a_comparison_in_another_unit_is_converted_or_named(app: ExtractionApp) -> None:
+    flux = app.spectrum.flux.to(u.Jy)
+    wavelength = app.spectrum.spectral_axis.to(u.um)
+    density = flux.to(u.W / u.m**2 / u.um, u.spectral_density(wavelength))
+    for name, values, unit in (
+        ("milli", flux.to_value(u.mJy), "mJy"),
+        ("density", density.value, "W / (m2 um)"),
+        ("bright", flux.value, "MJy / sr"),
+    ):
+        data = Data(label=name)
+        data.add_component(Component(wavelength.value, units="um"), "wavelength")
+        data.add_component(Component(values, units=unit), "flux")
+        app.glue.data_collection.append(data)
+        app.compare(data)
+        line, text = app.spectrum_viewer.comparison_line, app.panel.results.value
+        assert line.visible == (name != "bright")
+        if line.visible:
+            np.testing.assert_allclose(line.y, app.spectrum_viewer.line.y, rtol=1e-6)
+            assert f"flux / {name} 1.0000" in text
+        else:
+            assert f"{name}: in MJy/sr, not comparable" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("aperture", (3, 9), "aperture is .3, 9., expected Aperture"),
+        ("aperture", None, "aperture is None, expected Aperture"),
+        ("background", 3, "background is 3, expected Background or None"),
+        ("extract", "box", "extract is 'box', expected Extract1D"),
+    ],
+)
+def test_values_of_a_wrong_type_are_refused(
+    app: ExtractionApp, name: str, value: object, expected: str
+) -> None:
+    before = app.extract
+    with pytest.raises(LRSError, match=expected):
+        setattr(app, name, value)
+    with pytest.raises(LRSError, match="comparison is 3, expected"):
+        app.compare(3)
+    with pytest.raises(LRSError, match="glue is 3, expected JupyterApplication"):
+        extraction_app(stack(), glue=3, show=False)
+    assert app.extract is before
+
+
+def test_the_findings_are_those_of_all_checks(app: ExtractionApp) -> None:
+    app.aperture = Aperture(xstart=20, xstop=27)
+    assert "source_outside" in {one.kind for one in app.findings}
+    assert "source" in app.panel.message.value
+    app.close()
+    assert app.findings == tuple(app.live.findings)
+
+
+def test_a_closed_application_is_shown_as_text(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = extraction_app(path, show=False)
+    app.close()
+    app._ipython_display_()
+    assert capsys.readouterr().out == "<ExtractionApp of nod1_s2d, closed>\n"
+    with pytest.raises(LRSError, match="the application is closed"):
+        app.show()

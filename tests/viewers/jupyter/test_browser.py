@@ -1,4 +1,4 @@
-"""JupyterLab in a real browser: an edge is dragged with the mouse, and the kernel knows."""
+"""JupyterLab in a real browser: regions are dragged with the mouse, and the kernel knows."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from glue_lrs import Extract1D, Extraction, SlitImage
+from glue_lrs.io.apcorr import write_apcorr
+from glue_lrs.simulation import Scene, Source
 from tests.helpers.images import COLUMNS, SOURCE, saved, slit
 from tests.helpers.lab import notebook, server, write_notebook
+from tests.helpers.walkthrough import correct, write_section
 
 #: Edges of the default aperture: 8 columns around the source.
 UPPER = SOURCE + 4.0
@@ -57,6 +61,27 @@ def test_an_edge_is_dragged_in_jupyterlab(tmp_path: Path) -> None:
         error = page.run(2).strip().splitlines()
         assert len(error) == 1
         assert re.match("ReferenceFileError: .*unknown key 'xstrat'", error[0])
+
+
+def test_a_misplaced_aperture_is_corrected_as_the_tutorial_says(tmp_path: Path) -> None:
+    scene = Scene(sources=(Source(flux=1e-3),), background_drift=0.2, seed=3)
+    nod = scene.s2d(1)
+    nod.image.write(tmp_path / "my_nod1_s2d.fits")
+    apcorr = tmp_path / "my_apcorr.fits"
+    write_apcorr(scene.aperture_correction(size=np.arange(1, 31)), apcorr)
+    write_section(tmp_path / "test.ipynb", "my_nod1_s2d.fits", apcorr.name, "my_nod1_x1d.fits")
+    with server(tmp_path) as url, notebook(url, "test.ipynb") as page:
+        correct(page)
+
+    found = Extraction.read(tmp_path / "my_nod1_x1d.fits")
+    good = ~found.mask & (found.wavelength > 5) & (found.wavelength < 12)
+    assert np.median(found.columns["FLUX"][good]) == pytest.approx(1e-3, rel=0.01)
+    assert np.median(found.columns["BACKGROUND"][good]) > 0
+    # the saved reference repeats the extraction
+    image = SlitImage.read(tmp_path / "my_nod1_s2d.fits")
+    json = tmp_path / "my_nod1_extract1d.json"
+    again = Extract1D.from_reference(json, image.exp_type, apcorr=apcorr).run(image)
+    np.testing.assert_allclose(again.columns["FLUX"], found.columns["FLUX"], rtol=1e-6)
 
 
 def shot(page: Any, box: dict[str, float]) -> np.ndarray:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glue_lrs import ApertureCorrection, Extract1D, LRSError
+from glue_lrs import Aperture, ApertureCorrection, Extract1D, LRSError
 from glue_lrs.viewers import LiveExtraction
-from tests.helpers.images import correction
+from tests.helpers.images import correction, slit
 from tests.helpers.live import assert_shows
 
 
@@ -58,3 +58,36 @@ def test_an_aperture_correction_is_loaded_and_removed(live, apcorr) -> None:
     assert_shows(live, before)
     with pytest.raises(LRSError, match="does not exist"):
         live.load_apcorr(apcorr.with_name("missing.fits"))
+
+
+def test_the_noise_of_the_errors_is_chosen(live: LiveExtraction) -> None:
+    before, label = live.extract, live.session.command_stack
+    plain = live.extraction.columns["FLUX_ERROR"]
+    assert live.actions.set_noise("empirical")
+    assert_shows(live, replace(before, noise="empirical"))
+    assert np.all(live.extraction.columns["FLUX_ERROR"] >= plain)
+    assert label.undo_label == "take the empirical errors"
+    assert not live.actions.set_noise("empirical")
+    assert live.actions.set_noise("nod")  # nothing was subtracted from this image
+    assert "S_BKDSUB is not COMPLETE" in live.message
+    np.testing.assert_array_equal(live.extraction.columns["FLUX_ERROR"], plain)
+    assert live.actions.set_noise("propagated")
+    assert_shows(live, before)
+
+
+def test_noise_that_cannot_be_derived_changes_nothing(live: LiveExtraction) -> None:
+    columns = live.image.shape[1]
+    assert live.set(replace(live.extract, aperture=Aperture(xstart=0, xstop=columns - 1)))
+    before = live.extract
+    with pytest.raises(LRSError, match="column"):
+        live.actions.set_noise("empirical")
+    assert live.extract == before
+
+
+def test_the_exposures_that_were_subtracted_are_kept(live: LiveExtraction) -> None:
+    given = replace(live.extract, noise="nod", nods=(slit(),))
+    assert live.set(given)
+    assert live.actions.set_noise("empirical")
+    assert live.extract.nods == ()
+    assert live.actions.set_noise("nod")
+    assert live.extract.nods == given.nods

@@ -304,7 +304,7 @@ def test_an_aperture_off_the_image_is_a_message_and_is_not_committed(live, dx) -
     assert "\n" not in live.message
     assert not live.commit()
     assert_shows(live, before)
-    assert live.message.startswith("not kept: ")
+    assert live.notices[0].text.startswith("not kept: ")
 
 
 def test_an_edge_stops_at_the_other(live: LiveExtraction) -> None:
@@ -344,7 +344,7 @@ def test_the_last_aperture_cannot_be_deleted(live: LiveExtraction) -> None:
     assert "no region is an aperture" in live.message
     assert_shows(live, before)
     assert not live.delete_region(7)
-    assert live.message == "region is 7, expected 0 to 0"
+    assert live.notices[0].text == "region is 7, expected 0 to 0"
 
 
 def test_setters_raise_and_change_nothing(live: LiveExtraction) -> None:

@@ -17,6 +17,7 @@ from glue_lrs.errors import WriteError
 from glue_lrs.io.apcorr import write_apcorr
 from glue_lrs.spectra.columns import COLUMNS
 from glue_lrs.viewers import LiveExtraction, open_extraction
+from glue_lrs.viewers.live.product_figure import product_figure
 from glue_lrs.viewers.live.regions import Region
 from tests.helpers.images import correction, saved, slit
 from tests.helpers.live import assert_repeats, ends
@@ -190,3 +191,24 @@ def test_python_quotes_paths(session, tmp_path) -> None:
     folder.mkdir()
     live = open_extraction(session, saved(slit(), folder / "a_s2d.fits"))
     assert_repeats(live)
+
+
+def test_the_figure_has_the_comparison_and_says_which_correction_was_applied(
+    live: LiveExtraction, tmp_path: Path, apcorr: Path
+) -> None:
+    live.save_spectrum(tmp_path / "nod1_x1d.fits")
+    live.load_comparison(tmp_path / "nod1_x1d.fits")
+    axes = product_figure(live, live.extraction).axes
+    (spectrum,) = (one for one in axes if one.get_ylabel().startswith("flux"))
+    (line,) = (one for one in spectrum.lines if one.get_label() == "nod1_x1d.fits")
+    np.testing.assert_allclose(line.get_ydata()[::-1], spectrum.lines[0].get_ydata())
+    assert spectrum.get_title(loc="left") == "no aperture correction: no APCORR reference"
+    live.load_apcorr(apcorr)
+    live.actions.set_noise("empirical")
+    live.load_comparison(None)
+    axes = product_figure(live, live.extraction).axes
+    (spectrum,) = (one for one in axes if one.get_ylabel().startswith("flux"))
+    title = spectrum.get_title(loc="left")
+    assert title.startswith("aperture correction × 1.")
+    assert title.endswith("; empirical errors")
+    assert "nod1_x1d.fits" not in [one.get_label() for one in spectrum.lines]

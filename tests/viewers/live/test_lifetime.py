@@ -156,11 +156,11 @@ def test_a_renamed_component_is_a_message(live: LiveExtraction, name: str) -> No
     before = live.extract
     assert live.set(replace(before, aperture=before.aperture.shifted(1.0)), "shift")
     assert live.extract != before  # the edit is committed
-    assert f"{name} was renamed or removed" in live.message
+    assert f"{name} was renamed or removed" in live.notices[0].text
     data.find_component_id("mine").label = name
     live.session.command_stack.undo()
     assert live.extract == before
-    assert "renamed" not in live.message
+    assert [one.count for one in live.notices] == [1]  # kept, but not repeated
 
 
 def test_a_subset_state_that_raises_is_ignored(live: LiveExtraction) -> None:

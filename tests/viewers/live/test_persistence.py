@@ -177,8 +177,9 @@ def test_the_comparison_is_restored(tmp_path: Path, path: Path) -> None:
     last = restored(other)
     without = open_extraction(last, image_of(last))
     assert without.comparison is None
-    assert "without the comparison: " in without.message
-    assert "old_x1d.fits: does not exist" in without.message
+    (notice,) = without.notices
+    assert notice.text.startswith("without the comparison: ")
+    assert "old_x1d.fits: does not exist" in notice.text
     assert without.extract == old.extract
 
 
@@ -205,8 +206,9 @@ def test_a_moved_aperture_correction_is_reported(path: Path, apcorr: Path) -> No
     np.testing.assert_array_equal(kept.factor, had.factor)
     assert replace(new.extract, aperture_correction=had) == old.extract
     np.testing.assert_array_equal(new.spectrum.flux, old.spectrum.flux)
-    assert "apcorr.fits: no longer exists; the aperture correction that the" in new.message
-    assert "\n" not in new.message
+    (notice,) = new.notices
+    assert "apcorr.fits: no longer exists; the aperture correction that the" in notice.text
+    assert "\n" not in notice.text
     third = restored(other)  # a second time
     again = open_extraction(third, image_of(third))
     assert again.extract.aperture_correction is not None
@@ -222,16 +224,25 @@ def test_a_moved_image_is_reported(tmp_path: Path, path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_moved_image_whose_pixels_are_in_the_session_is_reported(tmp_path, path) -> None:
+def test_an_image_that_the_session_contains_needs_no_file(tmp_path, path) -> None:
     collection = DataCollection()
-    open_extraction(collection, path)
+    old = open_extraction(collection, path)
+    old.set([old.regions[0].moved(1)])
     text = GlueSerializer(collection, include_data=True).dumps()
     shutil.move(path, tmp_path / "elsewhere.fits")
     other = GlueUnSerializer.loads(text).object("__main__")
-    with pytest.raises(LRSError, match=r"nod1_s2d\.fits: does not exist") as caught:
-        open_extraction(other, image_of(other))
-    assert "\n" not in str(caught.value)
-    assert len(other) == 2
+    new = open_extraction(other, image_of(other))
+    assert new.extract == old.extract
+    np.testing.assert_array_equal(new.spectrum.flux, old.spectrum.flux)
+    assert dict(new.image.header) == dict(old.image.header)
+    assert new.image.path is None
+    with pytest.raises(LRSError, match=r"nod1_s2d\.fits: was not read from a file"):
+        new.python()
+    # once more, from the session
+    text = GlueSerializer(other, include_data=True).dumps()
+    third = GlueUnSerializer.loads(text).object("__main__")
+    again = open_extraction(third, image_of(third))
+    np.testing.assert_array_equal(again.spectrum.flux, old.spectrum.flux)
 
 
 def test_a_changed_file_is_extracted_with_its_new_content(path: Path, apcorr: Path) -> None:
@@ -259,7 +270,7 @@ def test_an_invalid_operator_is_replaced_by_the_default(path: Path) -> None:
     other = restored(collection)
     new = open_extraction(other, image_of(other))
     assert new.extract == default
-    assert "unknown key 'xstrat'" in new.message
+    assert "unknown key 'xstrat'" in new.notices[0].text
 
 
 def test_an_application_is_restored(tmp_path: Path, path: Path, apcorr: Path) -> None:

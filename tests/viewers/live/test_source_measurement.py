@@ -129,9 +129,10 @@ def test_a_failed_measurement_is_one_line(session: Session) -> None:
         live.measure()
     assert "\n" not in str(caught.value)
     assert not live.three_fwhm()
-    assert live.message.startswith("the aperture stays as it is: ")
+    assert live.notices[0].text.startswith("the aperture stays as it is: ")
     assert not live.best_width()
-    assert "\n" not in live.message
+    assert "\n" not in live.notices[0].text
+    assert [(one.severity, one.count) for one in live.notices] == [("error", 2)]
     assert live.extract == before
     assert live.measured is None
 
@@ -152,6 +153,7 @@ def test_the_aperture_goes_to_the_measured_source(live: LiveExtraction) -> None:
     assert live.extract.use_source_posn is False
     assert live.extract.position_offset == 0.0
     assert live.message == ""
+    assert live.notices == ()
     assert_shows(live, live.extract)
     live.session.command_stack.undo()
     assert_shows(live, before)
@@ -163,12 +165,13 @@ def test_the_measured_position_has_precedence_over_the_header(session: Session) 
     live = open_extraction(session, replace(image, data=np.roll(image.data, 3, axis=1)))
     assert live.to_source()
     np.testing.assert_allclose(middle(live), SOURCE + 3, atol=0.02)
-    assert live.message.startswith("the source is +3.00 columns (+0.330 arcsec) from where the")
-    assert live.message.split("; ")[0].endswith("(column 12.30)")
+    notice = live.notices[0].text
+    assert notice.startswith("the source is +3.00 columns (+0.330 arcsec) from where the")
+    assert notice.endswith("(column 12.30)")
     kept = live.extract
     assert not live.to_source()  # it is already there
     assert live.extract == kept
-    assert "+3.00 columns" in live.message
+    assert [(one.text, one.count) for one in live.notices] == [(notice, 2)]
 
 
 def test_without_a_source_the_position_of_the_header_is_used(session: Session) -> None:
@@ -176,16 +179,17 @@ def test_without_a_source_the_position_of_the_header_is_used(session: Session) -
     live.set([live.regions[0].moved(5)])
     assert live.to_source()
     np.testing.assert_allclose(middle(live), SOURCE, atol=0.0051)
-    assert live.message.startswith("the source could not be measured, the header's position is")
-    assert "\n" not in live.message
+    notice = live.notices[0].text
+    assert notice.startswith("the source could not be measured, the header's position is")
+    assert "\n" not in notice
 
 
 def test_without_any_position_a_message_gives_the_reasons(session: Session) -> None:
     live = open_extraction(session, blank(source_ra=None))
     before = live.extract
     assert not live.to_source()
-    assert live.message.startswith("the aperture stays where it is: ")
-    assert "the header has no DITH_RA and DITH_DEC" in live.message
+    assert live.notices[0].text.startswith("the aperture stays where it is: ")
+    assert "the header has no DITH_RA and DITH_DEC" in live.notices[0].text
     assert live.extract == before
 
 
@@ -260,7 +264,7 @@ def test_the_width_is_n_times_the_fwhm(live: LiveExtraction) -> None:
     np.testing.assert_allclose(width(live)[inner], 2 * fwhm[inner], rtol=0.04)
     assert not live.three_fwhm(2.0)  # no change
     assert not live.three_fwhm(-1.0)
-    assert "n is -1.0, expected a number greater than 0" in live.message
+    assert "n is -1.0, expected a number greater than 0" in live.notices[0].text
 
 
 @pytest.mark.slow
@@ -319,7 +323,7 @@ def test_the_residual_is_data_minus_model(session: Session) -> None:
     np.testing.assert_allclose(data["sigma"], result.normalised_residual(), rtol=1e-5, atol=1e-5)
     assert np.nanstd(data["residual"][:11]) == pytest.approx(0.5, rel=0.15)  # the noise
     assert np.argwhere(data["rejected"]).tolist() == [[11, 14]]
-    assert live.message.startswith("residual: data − model; 1 pixel was rejected")
+    assert live.notices[0].text.startswith("1 pixel was rejected")
     assert live.residual_shown
     limit = live.residual_limit
     assert limit == pytest.approx(np.percentile(np.abs(data["residual"]), 99), rel=1e-5)

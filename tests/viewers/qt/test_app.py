@@ -151,7 +151,7 @@ def test_merged_images_are_refused_in_a_line(
     assert app.new_data_viewer(ExtractionPanel, data=merged) is None
     viewer = app.new_data_viewer(LRSImageViewer, data=merged)  # as any image, and says so
     assert viewer.editor is None
-    assert "glue has merged" in viewer.statusBar().currentMessage()
+    assert "glue has merged" in viewer.status.hint
 
 
 @pytest.mark.parametrize("kind", ALL)

@@ -183,9 +183,9 @@ def test_taper(app: Any, live: Any, tab: Tab) -> None:
     places = {handle: place for handle, place in tab.image.editor.handles(0) if handle.end == "top"}
     (x, y) = next(place for handle, place in places.items() if handle.part == "upper")
     move(tab.image, x, y, pressed=NONE)
-    assert "with Shift" in tab.image.statusBar().currentMessage()
+    assert "with Shift" in tab.image.status.hint
     move(tab.image, x + 12, y, pressed=NONE)
-    assert tab.image.statusBar().currentMessage() == ""
+    assert tab.image.status.hint == ""
     window = app.windowHandle()  # Matplotlib takes the modifiers from Qt, not from the event
     QtTest.QTest.keyPress(window, QtCore.Qt.Key_Shift, QtCore.Qt.ShiftModifier)
     drag(tab.image, [(x, y), (x + 1, y), (x + 2, y)], QtCore.Qt.ShiftModifier)

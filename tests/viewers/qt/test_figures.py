@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from glue_lrs.plotting.image import plot_image
 from glue_lrs.plotting.style import BLUE, GREEN, ORANGE, VERMILION
+from glue_lrs.simulation.scene import demo_scene
+from glue_lrs.viewers.qt.tab import open_tab
 from tests.helpers.pointer import NONE, Tab, drag, move, press, release, settle
 from tests.helpers.screen import coloured, inside, near, pixels, redrawn, screen
 
@@ -96,6 +100,21 @@ def test_the_image_is_the_flux(live: Any, tab: Tab) -> None:
     assert np.mean(off > 12) < 0.12
 
 
+def test_the_grey_scale_is_that_of_figures(app: Any, products: dict[str, Path]) -> None:
+    """Bright pixels of the detector beside the slit do not change it."""
+    image = demo_scene().cal().image
+    data = image.data.copy()
+    data[:, :200] = 1e6
+    opened = Tab(app, open_tab(app, replace(image, data=data))).image
+    layer, norm = opened.layers[0].state, plot_image(image, ax=Figure().subplots()).images[0].norm
+    assert (layer.v_min, layer.v_max) == (norm.vmin, norm.vmax)
+    assert (layer.stretch, layer.cmap.name) == ("arcsinh", "gray")
+    stack = demo_scene().calints(5).image
+    opened = Tab(app, open_tab(app, stack)).image
+    layer, norm = opened.layers[0].state, plot_image(stack, ax=Figure().subplots()).images[0].norm
+    assert (layer.v_min, layer.v_max) == (norm.vmin, norm.vmax)
+
+
 def test_the_spectrum_is_on_the_screen(live: Any, tab: Tab) -> None:
     """The line, its error band and the selected range are drawn."""
     live.select(7.0, 9.0)
@@ -137,16 +156,23 @@ def test_the_profile_is_on_the_screen(live: Any, tab: Tab) -> None:
         assert near(coloured(tab.profile, colour, 30), *screen(tab.profile, edges, height)).all()
 
 
-def test_nothing_is_under_the_line_of_text(live: Any, tab: Tab) -> None:
-    """In a low window too, the peak of the source stays below the text."""
-    tab.profile._mdi_wrapper.resize(420, 250)
+@pytest.mark.parametrize("which", ["spectrum", "profile"])
+def test_no_data_are_under_the_heading(live: Any, tab: Tab, which: str) -> None:
+    """In a low window too, the text is above the axes, and the legend above the text."""
+    viewer = getattr(tab, which)
+    viewer._mdi_wrapper.resize(420, 250)
     settle(0.3)
-    redrawn(tab.profile)
-    text = tab.profile.editor.readout
-    at = text.get_transform().transform(text.get_unitless_position())[1]
-    bottom = at - text.size(tab.profile.figure.dpi)[1]
-    top = float(np.nanmax(live.cross_dispersion_profile().flux))
-    assert tab.profile.axes.transData.transform((0.0, top))[1] < bottom
+    redrawn(viewer)
+    text = (viewer.editor if which == "profile" else viewer.plot).readout
+    assert text.get_text()
+    bottom = text.get_transform().transform(text.get_unitless_position())[1]
+    top = bottom + text.size(viewer.figure.dpi)[1]
+    assert viewer.axes.bbox.y1 <= bottom + 1
+    assert top <= viewer.figure.bbox.y1
+    if which == "spectrum":
+        box = viewer.axes.get_legend().get_window_extent(viewer.figure.canvas.get_renderer())
+        assert top <= box.y0 + 2
+        assert box.y1 <= viewer.figure.bbox.y1 + 1
 
 
 @pytest.mark.parametrize("width", [1100, 1280, 1500])

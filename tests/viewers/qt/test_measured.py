@@ -144,7 +144,7 @@ def test_the_residual_is_a_layer_in_its_colours(live: Any, tab: Tab, panel: Any)
     assert state.attribute.label == "residual"
     assert state.cmap.name == "RdBu_r"
     assert state.v_min == -state.v_max == -live.residual_limit < 0
-    assert tab.image.statusBar().currentMessage() == ""
+    assert tab.image.status.hint == ""
     redrawn(tab.image)
     tab.image.redraw_image()
     redrawn(tab.image)
@@ -222,7 +222,7 @@ def test_an_image_that_cannot_be_fitted_is_a_line(live: Any, panel: Any) -> None
     settle(0.1)
     QtTest.QTest.mouseClick(panel.position.residual_button, QtCore.Qt.LeftButton)
     assert not panel.position.residual_button.isChecked()
-    assert panel.message.text()
+    assert panel.message.view.lines[0].severity == "error"
     assert "\n" not in panel.message.text()
 
 

@@ -58,13 +58,21 @@ def test_type_an_edge(app: Any, live: Any, panel: Any) -> None:
 
 
 def test_background(live: Any, panel: Any) -> None:
-    """Regions are added beside the source; fit, order and smoothing are set."""
+    """Regions are added clear of all traces; fit, order and smoothing are set."""
     assert not panel.background.subtract.isEnabled()
     QtTest.QTest.mouseClick(panel.regions.add_button, QtCore.Qt.LeftButton)
-    assert [region.kind for region in live.regions] == ["aperture", "background"]
-    aperture, region = live.regions
-    assert region.upper[0] <= aperture.lower[0] or region.lower[0] >= aperture.upper[0]
-    assert -0.5 <= region.lower[0] < region.upper[0] <= live.image.shape[1] - 0.5
+    assert [region.kind for region in live.regions] == ["aperture", *["background"] * 2]
+    assert live.background.bkg_fit == "median"
+    for region in live.regions[1:]:
+        assert -0.5 <= region.lower[0] < region.upper[0] <= live.image.shape[1] - 0.5
+        for source in live.measure().measurement.sources:  # one of them is negative
+            middle = source.trace[190]
+            assert region.upper[0] < middle - 5 or region.lower[0] > middle + 5
+    assert panel.message.view.lines[0].text.startswith("background at columns ")
+    live.delete_region(2)
+    live.selected = 1
+    panel.background.fit.setCurrentIndex(0)
+    panel.background.fit.activated.emit(0)
     settle(0.1)
     assert panel.background.subtract.isEnabled()
     assert panel.background.subtract.isChecked()
@@ -181,8 +189,8 @@ def test_files(
     button(panel, "File…").click()
     assert np.all(live.extraction.columns["FLUX"] != kept)
     settle(0.1)
-    assert panel.position.apcorr.toolTip() == "apcorr.fits"
-    panel.position.no_apcorr_button.click()
+    assert panel.method.apcorr.toolTip() == "apcorr.fits"
+    panel.method.no_apcorr_button.click()
     np.testing.assert_array_equal(live.extraction.columns["FLUX"], kept)
     # an invalid file: one line, and no change
     bad = tmp_path / "bad.json"
@@ -305,11 +313,6 @@ def test_no_room_for_a_background(live: Any, panel: Any) -> None:
     assert live.extract == before
     assert live.selected == selected
     assert [region.kind for region in live.regions] == ["aperture"]
-    # a gap that is wide enough
-    assert live.set([Region("aperture", (1.0,), (columns - 5.0,))])
-    QtTest.QTest.mouseClick(panel.regions.add_button, QtCore.Qt.LeftButton)
-    region = live.regions[1]
-    assert live.regions[0].upper[0] < region.lower[0] < region.upper[0] <= columns - 0.5
 
 
 def test_messages_refer_to_the_panel(live: Any, tab: Tab, panel: Any) -> None:
@@ -373,11 +376,11 @@ def test_copy_python(live: Any, tab: Tab, panel: Any) -> None:
 
 def test_subsets(app: Any, live: Any, tab: Tab, panel: Any) -> None:
     """A range or a polygon drawn with glue's tools becomes the aperture or a background."""
-    assert not panel.regions.subset_row.isVisibleTo(panel)
+    assert not panel.regions.subset_row.isEnabled()
     tab.image.toolbar.active_tool = "select:xrange"
     drag(tab.image, [(30, 100), (33, 100), (37, 100)])
     settle(0.1)
-    assert panel.regions.subset_row.isVisibleTo(panel)
+    assert panel.regions.subset_row.isEnabled()
     assert panel.regions.subset.count() == 1
     panel.regions.to_background.click()
     assert live.regions[1].kind == "background"

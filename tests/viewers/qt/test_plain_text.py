@@ -21,19 +21,22 @@ def test_labels_show_html_as_text(live: Any, tab: Tab, panel: Any, tmp_path: Pat
     assert panel.run(live.load_comparison, str(path))
     settle(0.3)
     panel.report(str(LRSError("found nothing", subject=f"{HTML}\n\x1b[31m")))
-    labels = [panel.message, *panel.findChildren(PlainLabel)]
+    labels = panel.findChildren(PlainLabel)
     shown = [label for label in labels if "&lt;b&gt;" in label.toolTip()]
-    assert len(shown) == 2  # the message and the name of the comparison
+    assert len(shown) == 1  # the name of the comparison
     assert all("<b>" not in label.toolTip() for label in labels)
     assert all(label.textFormat() == Qt.PlainText for label in labels)
-    assert panel.message.text() == rf"{HTML}\n\u001b[31m: found nothing"
+    text = rf"{HTML}\n\u001b[31m: found nothing"
+    assert panel.message.view.lines[0].text == text
+    assert text in panel.message.view.toPlainText()
+    assert "<b>bold" not in panel.message.view.toHtml()
     drawn = [text.get_text() for text in tab.spectrum.axes.get_legend().get_texts()]
     assert any("<b>" in text for text in drawn)
     assert all("$" not in text.replace(r"\$", "") for text in drawn)
 
 
 def test_every_label_with_text_from_files_is_plain(panel: Any) -> None:
-    groups = {"source_label", "measured_label", "limits_label", "apcorr", "label"}
+    groups = {"source_label", "measured_label", "apcorr", "psf", "label"}
     found = [
         widget
         for group in panel.children()

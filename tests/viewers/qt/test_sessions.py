@@ -13,9 +13,10 @@ import pytest
 from glue_qt.app import GlueApplication
 
 from glue_lrs.errors import LRSError
-from glue_lrs.viewers.live.registry import live_for
+from glue_lrs.viewers.live.registry import live_for, registry_of
 from glue_lrs.viewers.qt.app import view
 from glue_lrs.viewers.qt.tab import open_tab
+from glue_lrs.viewers.qt.window import make_application
 from tests.helpers.pointer import Tab, drag, settle
 
 
@@ -116,6 +117,7 @@ def test_moved_file(
 NAMES = {
     "glue_lrs.viewers.datasets.coordinates.LRSCoordinates",
     "glue_lrs.viewers.datasets.coordinates.SpectrumCoordinates",
+    "glue_lrs.viewers.datasets.session_image.SessionImage",
     "glue_lrs.viewers.datasets.session_meta.SessionMeta",
     "glue_lrs.viewers.qt.image.LRSImageLayerArtist",
     "glue_lrs.viewers.qt.image.LRSImageLayerState",
@@ -140,3 +142,45 @@ def test_names_in_a_session(
     app.save_session(str(path))
     found = set(re.findall(r"glue_lrs\.[\w.]+", path.read_text()))
     assert found == NAMES
+
+
+def test_files_beside_a_session_that_was_sent_elsewhere(
+    make_app: Callable[..., Any], products: dict[str, Path], tmp_path: Path
+) -> None:
+    """The list of messages names the files that were found there."""
+    home, away = tmp_path / "home", tmp_path / "away"
+    home.mkdir()
+    shutil.copy(products["s2d"], home / "here_s2d.fits")
+    app = make_app()
+    live = open_tab(app, home / "here_s2d.fits")
+    live.set([live.regions[0].moved(1)])
+    app.save_session(str(home / "session.glu"))
+    shutil.move(home, away)
+    back = make_app(make_application([away / "session.glu"]))
+    (again,) = registry_of(back.session).lives.values()
+    assert again.extract == live.extract
+    assert again.image.path == str(away / "here_s2d.fits")
+    assert str(away / "here_s2d.fits") in again.notices[0].text
+    np.testing.assert_array_equal(again.spectrum.flux, live.spectrum.flux)
+
+
+def test_one_unreadable_file_does_not_stop_the_others(
+    make_app: Callable[..., Any], products: dict[str, Path], tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad_s2d.fits"
+    bad.write_bytes(b"SIMPLE  =                    T")
+    failed: list[LRSError] = []
+    app = make_app(make_application([bad, products["s2d"]], failed.append))
+    assert len(registry_of(app.session).lives) == 1
+    (error,) = failed
+    assert str(error).startswith(f"{bad}: ")
+    assert "\n" not in str(error)
+    (live,) = registry_of(app.session).lives.values()
+    assert [one.severity for one in live.notices] == ["error"]
+    with pytest.raises(LRSError, match=r"bad_s2d\.fits"):
+        make_application([bad], failed.append)
+    out = tmp_path / "out.png"
+    paths = [tmp_path / "missing_s2d.fits", products["s2d"]]
+    assert view(paths, out, failed=failed.append) == 2
+    assert str(failed[-1]).endswith("missing_s2d.fits: no such file")
+    assert out.exists()

@@ -1,4 +1,4 @@
-"""Base class of the extraction panel: calls of methods, file dialogs and a message line."""
+"""Base class of the extraction panel: calls of methods, file dialogs and messages."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from glue_qt.utils import set_cursor_cm
 from qtpy import QtCore, QtWidgets
 
 from glue_lrs.errors import LRSError, LRSWarning
-from glue_lrs.viewers.live.messages import joined, panel_text
+from glue_lrs.viewers.live.messages import panel_text
 from glue_lrs.viewers.live.names import folder_of, stem_of
-from glue_lrs.viewers.qt.panel.widgets import PlainLabel, plain
+from glue_lrs.viewers.qt.panel.messages import MessageArea
+from glue_lrs.viewers.qt.panel.widgets import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from glue_lrs.errors import Severity
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
 #: Delay in milliseconds between a change and the refresh of the panel, so that many changes during
@@ -36,9 +38,9 @@ class PanelActions(QtWidgets.QWidget):
 
     Attributes
     ----------
-    message : QLabel
-        Line for errors and warnings. It is not a child of the panel, so that it can be put where it
-        stays visible when the panel is scrolled.
+    message : MessageArea
+        Place for errors and warnings. It is not a child of the panel, so that it can be put where
+        it stays visible when the panel is scrolled.
     filling : bool
         Whether the panel is setting the values of its widgets, whose signals must then be ignored.
     """
@@ -47,10 +49,7 @@ class PanelActions(QtWidgets.QWidget):
         super().__init__(parent)
         self.live = live
         self.filling = False
-        self.message = PlainLabel(
-            wordWrap=True, margin=6, textInteractionFlags=QtCore.Qt.TextSelectableByMouse
-        )
-        self._notes = ""
+        self.message = MessageArea(live)
         self._timer = QtCore.QTimer(self, singleShot=True, interval=_DELAY, timeout=self.refresh)
 
     def refresh(self) -> None:
@@ -62,12 +61,10 @@ class PanelActions(QtWidgets.QWidget):
         if not self._timer.isActive():
             self._timer.start()
 
-    def report(self, text: str, *, error: bool = False) -> None:
-        """Show a message, in red if it is an error."""
-        self.message.setText(text)
-        self.message.setToolTip(plain(text))
-        self.message.setStyleSheet(f"color: {'#b00020' if error else '#7a5200'}" if text else "")
-        self.message.setVisible(bool(text))
+    def report(self, text: str, severity: Severity = "info") -> None:
+        """Add a message to the list of messages, and show it at once."""
+        self.live.notify(text, severity)
+        self.message.refresh()
 
     def run(self, function: Callable[..., object], *args: object, **kwargs: object) -> bool:
         """Call a function, and report an `LRSError` or any `LRSWarning` from it.
@@ -82,14 +79,11 @@ class PanelActions(QtWidgets.QWidget):
                 warnings.simplefilter("always")
                 function(*args, **kwargs)
         except LRSError as error:
-            self._timer.stop()  # a scheduled refresh would replace the message
-            self.report(panel_text(error), error=True)
+            self.report(panel_text(error), "error")
             return False
-        self._notes = "; ".join(
-            panel_text(one.message) for one in caught if issubclass(one.category, LRSWarning)
-        )
-        if self._notes:
-            self.report(self._notes)
+        for one in caught:
+            if issubclass(one.category, LRSWarning):
+                self.report(panel_text(one.message), "warning")
         return True
 
     def run_slow(self, function: Callable[[], object]) -> bool:
@@ -136,7 +130,7 @@ class PanelActions(QtWidgets.QWidget):
         """
         path = self._choose_name(title, f"{stem_of(self.live)}{ending}", extensions)
         if path and self.run(function, path, overwrite=True):
-            self.report(joined(f"wrote {path}", self._notes))
+            self.report(f"wrote {path}")
 
     def _choose_name(self, title: str, name: str, extensions: tuple[str, ...]) -> str:
         """Let the user choose the path of a file to write; return "" if the dialog is cancelled."""

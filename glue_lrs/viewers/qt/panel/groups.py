@@ -5,23 +5,21 @@ from __future__ import annotations
 import html
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy import QtGui, QtWidgets
 from qtpy.QtCore import Qt
 
 from glue_lrs.image.source_position import SourcePosition, expected_position
-from glue_lrs.viewers.live.messages import findings_text, joined
 from glue_lrs.viewers.live.names import (
     lost_text,
-    number_text,
+    noise_text,
     ratio_text,
     spectrum_ending,
 )
-from glue_lrs.viewers.live.tooltips import RESIDUAL_HINT, SOURCE_ACTIONS
+from glue_lrs.viewers.live.tooltips import RESIDUAL_HINT, SOURCE_ACTIONS, TIME_OUTLIERS
 from glue_lrs.viewers.qt.panel import widgets
-from glue_lrs.viewers.qt.panel.widgets import push_button, show_value
+from glue_lrs.viewers.qt.panel.widgets import FITS_FILES, push_button, show_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +36,6 @@ _FITS = (("polynomial", "poly"), ("median", "median"))
 
 #: Labels and values of the source types. The label of None contains SRCTYPE from the header.
 _SOURCE_TYPES = (("as in the header", None), ("point", "POINT"), ("extended", "EXTENDED"))
-
-_FITS_FILES = "FITS (*.fits *.fits.gz)"
 
 _FIGURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".eps")
 
@@ -146,10 +142,10 @@ class BackgroundGroup(PanelGroup):
 
 
 class PositionGroup(PanelGroup):
-    """Position of the aperture, measurement of the source, and aperture correction."""
+    """Position of the aperture, and measurement of the source."""
 
     def __init__(self, panel: PanelActions) -> None:
-        super().__init__("Position and correction", panel)
+        super().__init__("Position", panel)
         live = self.live
         self._expected = expected_position(live.image)
         self._shown_measurement: tuple[Measured | None, float] | None = None
@@ -172,13 +168,11 @@ class PositionGroup(PanelGroup):
             self.source_type.addItem(label + known, value)
         self.on_edit(self.source_type.activated, lambda _: self._set_source_type())
         self.add_row(QtWidgets.QLabel("source type"), self.source_type, blank=True)
-        self.source_label = widgets.PlainLabel(
-            wordWrap=True, toolTip="Position of the source from the header and the WCS"
+        self.source_label = widgets.LinesLabel(
+            toolTip="Position of the source from the header and the WCS"
         )
         self.column.addWidget(self.source_label)
-        self.measured_label = widgets.PlainLabel(
-            wordWrap=True, textInteractionFlags=Qt.TextSelectableByMouse
-        )
+        self.measured_label = widgets.LinesLabel(3)
         self.measure_button = push_button("Measure", self._measure, _MEASURE_HINT)
         self.add_row(self.measured_label, self.measure_button, wide=self.measured_label)
         self.add_row(
@@ -200,22 +194,9 @@ class PositionGroup(PanelGroup):
             ),
             self.residual_button,
         )
-        self.apcorr = widgets.ElidedLabel()
-        self.no_apcorr_button = push_button("None", partial(panel.run, live.load_apcorr, None))
-        self.add_row(
-            QtWidgets.QLabel("apcorr"),
-            self.apcorr,
-            self.load_button("File…", "Load an APCORR reference", _FITS_FILES, live.load_apcorr),
-            self.no_apcorr_button,
-            wide=self.apcorr,
-        )
-        self.limits_label = widgets.PlainLabel(
-            wordWrap=True, toolTip="Known limitations of the spectrum"
-        )
-        self.column.addWidget(self.limits_label)
 
     def refresh(self) -> None:
-        """Show the offset, the positions of the source and the aperture correction."""
+        """Show the offset and the positions of the source."""
         show_value(self.offset, self.live.operator.position_offset)
         self.source_type.setCurrentIndex(
             max(self.source_type.findData(self.live.operator.source_type), 0)
@@ -223,15 +204,6 @@ class PositionGroup(PanelGroup):
         self._show_expected_position()
         self._show_measurement()
         self.residual_button.setChecked(bool(self.live.residual_shown))
-        correction = self.live.operator.aperture_correction
-        filename = "none"
-        if correction is not None:
-            filename = Path(str(correction.filename)).name if correction.filename else "given"
-        self.apcorr.setText(filename)
-        self.no_apcorr_button.setEnabled(correction is not None)
-        limits = findings_text(self.live.findings, self.live.image, "info")
-        self.limits_label.setText(limits)
-        self.limits_label.setVisible(bool(limits))
 
     def _set_source_type(self) -> None:
         value = self.source_type.currentData()
@@ -268,7 +240,8 @@ class PositionGroup(PanelGroup):
 
     def _measure(self) -> None:
         if self.panel.run_slow(self.live.measure) and self.live.measured is not None:
-            self.panel.report(joined(*self.live.measured.notes))
+            for note in self.live.measured.notes:
+                self.panel.report(note, "warning")
 
     def _toggle_residual(self) -> None:
         if self.live.residual_shown:
@@ -294,10 +267,24 @@ class StackGroup(PanelGroup):
             self.median.toggled,
             lambda on: self._set_integration(None if on else self.slider.value() - 1),
         )
-        self.column.addWidget(self.median)
+        tip = (
+            "Pixels that deviate from the other integrations are kept, as in the pipeline, or "
+            "become lost pixels, or are replaced by the values expected from other integrations"
+        )
+        self.time_outliers = widgets.choice_box(TIME_OUTLIERS, tip)
+        self.on_edit(
+            self.time_outliers.activated,
+            lambda _: self.panel.run_slow(
+                partial(self.live.actions.set_time_outliers, self.time_outliers.currentData())
+            ),
+        )
+        self.add_row(self.median, QtWidgets.QLabel("outliers"), self.time_outliers, blank=True)
 
     def refresh(self) -> None:
         """Show the number of the integration, or that the median is shown."""
+        self.time_outliers.setCurrentIndex(
+            self.time_outliers.findData(self.live.operator.time_outliers)
+        )
         number = self.live.integration
         for widget in (self.slider, self.integration):
             show_value(widget, (number or 0) + 1)
@@ -316,19 +303,18 @@ class StatisticsGroup(PanelGroup):
         form = QtWidgets.QFormLayout(verticalSpacing=2)
         form.setContentsMargins(0, 0, 0, 0)
 
-        def add(text: str, tip: str, *, wrap: bool = False) -> QtWidgets.QLabel:
-            label = widgets.PlainLabel(
-                wordWrap=wrap, toolTip=tip, textInteractionFlags=Qt.TextSelectableByMouse
-            )
+        def add(text: str, tip: str, lines: int = 1) -> widgets.LinesLabel:
+            label = widgets.LinesLabel(lines, toolTip=tip)
             form.addRow(text, label)
             return label
 
         tip = "Select a range of wavelengths in the spectrum, or a range of rows in the image"
-        self.range = add("range", tip, wrap=True)
-        self.signal_to_noise = add("median S/N", "Median ratio of flux to error in the range")
+        self.range = add("range", tip)
+        tip = "Median ratio of flux to error in the range; without a background, the sky counts"
+        self.signal_to_noise = add("median S/N", tip)
         self.ratio = add("flux / comparison", "Median ratio in the range")
         tip = "Rows in the range with bad pixels in the aperture, and largest lost fraction"
-        self.lost = add("lost pixels", tip, wrap=True)
+        self.lost = add("lost pixels", tip, 2)
         tip = "Number of rows around the crosshair over which the slit profile is averaged"
         count = self.live.image.shape[0]
         self.rows_averaged = QtWidgets.QSpinBox(minimum=1, maximum=count, singleStep=2, toolTip=tip)
@@ -343,7 +329,7 @@ class StatisticsGroup(PanelGroup):
         ranges = [f"{low:.2f} – {high:.2f}" for low, high in live.wavelength_ranges]
         self.range.setText(f"{', '.join(ranges)} µm" if ranges else "all")
         numbers = live.numbers()
-        self.signal_to_noise.setText(number_text(numbers.signal_to_noise))
+        self.signal_to_noise.setText(noise_text(numbers))
         self.ratio.setText(ratio_text(numbers.ratio))
         self.lost.setText(lost_text(numbers))
 
@@ -358,7 +344,7 @@ class ComparisonGroup(PanelGroup):
         self.none_button = push_button("None", partial(panel.run, live.load_comparison, None))
         self.add_row(
             self.label,
-            self.load_button("x1d…", "Compare with a spectrum", _FITS_FILES, live.load_comparison),
+            self.load_button("x1d…", "Compare with a spectrum", FITS_FILES, live.load_comparison),
             self.none_button,
             wide=self.label,
         )

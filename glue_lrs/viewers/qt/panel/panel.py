@@ -8,7 +8,9 @@ from qtpy import QtCore, QtWidgets
 
 from glue_lrs.viewers.qt.panel import groups
 from glue_lrs.viewers.qt.panel.actions import PanelActions
+from glue_lrs.viewers.qt.panel.method import MethodGroup
 from glue_lrs.viewers.qt.panel.regions import RegionsGroup
+from glue_lrs.viewers.qt.panel.setups import SetupsGroup
 
 if TYPE_CHECKING:
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
@@ -29,8 +31,8 @@ class Panel(PanelActions):
 
     Attributes
     ----------
-    regions, background, position, stack, statistics, comparison, output : PanelGroup
-        Groups of widgets. `stack` is None for a single image.
+    regions, background, position, method, setups, stack, statistics, comparison, output
+        Groups of widgets (`PanelGroup`). `stack` is None for a single image.
     """
 
     def __init__(self, live: LiveExtraction, parent: QtWidgets.QWidget | None = None) -> None:
@@ -38,6 +40,8 @@ class Panel(PanelActions):
         self.regions = RegionsGroup(self)
         self.background = groups.BackgroundGroup(self)
         self.position = groups.PositionGroup(self)
+        self.method = MethodGroup(self)
+        self.setups = SetupsGroup(self)
         self.stack = groups.StackGroup(self) if live.image.is_stack else None
         self.statistics = groups.StatisticsGroup(self)
         self.comparison = groups.ComparisonGroup(self)
@@ -71,8 +75,7 @@ class Panel(PanelActions):
                 group.refresh()
         finally:
             self.filling = False
-        wrong = any(one.severity == "error" for one in self.live.findings)
-        self.report(self.live.message, error=wrong or self.live.extraction is None)
+        self.message.refresh()
         if self.live.extraction is not self._unchecked:
             self._unchecked = self.live.extraction
             self._check_timer.start()  # again, if it was running

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy import QtWidgets
 from qtpy.QtCore import Qt
 
+from glue_lrs.viewers.live.tooltips import ADD_BACKGROUND
 from glue_lrs.viewers.qt.panel.groups import PanelGroup, cursor_row
 from glue_lrs.viewers.qt.panel.widgets import number_box, push_button, show_value
 
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
     from glue_lrs.viewers.live.regions import Edge, Kind, Region
     from glue_lrs.viewers.qt.panel.actions import PanelActions
 
-#: Minimum width in columns of a background region that is added with the button.
-_MIN_BACKGROUND = 2
+#: Number of lines of text for which the table has room; it scrolls if there are more.
+_TABLE_LINES = 6
 
 _LIMITS_HINT = (
     "Pixel i extends from i − ½ to i + ½. Edges are positions on the image, as in src_coeff and "
@@ -43,7 +42,10 @@ class RegionsGroup(PanelGroup):
         self.lower = self._make_edge_box("lower")
         self.upper = self._make_edge_box("upper")
         self.add_row(self.edges_label, self.lower, self.upper, blank=True)
-        self.add_button = push_button("Add background", self._add_background)
+        method, text, tip = ADD_BACKGROUND
+        self.add_button = push_button(
+            text, lambda: self.panel.run_slow(getattr(self.live, method)), tip
+        )
         self.delete_button = push_button("Delete", self._delete, "Delete the selected region")
         self.straighten_button = push_button(
             "Straighten", self._straighten, "Make the edges straight again"
@@ -51,6 +53,7 @@ class RegionsGroup(PanelGroup):
         self.add_row(self.add_button, self.delete_button, self.straighten_button)
         self.subset = QtWidgets.QComboBox(
             toolTip="A range or polygon drawn as a glue subset",
+            placeholderText="no subset",
             sizeAdjustPolicy=QtWidgets.QComboBox.AdjustToMinimumContentsLengthWithIcon,
             minimumContentsLength=6,
         )
@@ -75,6 +78,8 @@ class RegionsGroup(PanelGroup):
         table.horizontalHeader().setSectionResizeMode(resizing.ResizeToContents)
         table.horizontalHeader().setSectionResizeMode(2, resizing.Stretch)
         table.verticalHeader().hide()
+        lines = _TABLE_LINES * table.fontMetrics().lineSpacing()
+        table.setFixedHeight(table.horizontalHeader().sizeHint().height() + lines + 12)
         table.itemSelectionChanged.connect(self._row_selected)
         return table
 
@@ -110,7 +115,7 @@ class RegionsGroup(PanelGroup):
         if labels != [self.subset.itemText(i) for i in range(self.subset.count())]:
             self.subset.clear()
             self.subset.addItems(labels)
-        self.subset_row.setVisible(bool(labels))
+        self.subset_row.setEnabled(bool(labels))
 
     def _fill_table(self, regions: tuple[Region, ...]) -> None:
         self.table.setRowCount(len(regions))
@@ -129,10 +134,6 @@ class RegionsGroup(PanelGroup):
                     item.setText(text)
                     item.setToolTip(text if column == 2 else _LIMITS_HINT)
         self.table.resizeRowsToContents()
-        height = self.table.horizontalHeader().height() + 4
-        height += sum(self.table.rowHeight(row) for row in range(len(regions)))
-        if self.table.height() != height:
-            self.table.setFixedHeight(height)
 
     def _selected(self) -> int | None:
         number = self.live.selected
@@ -171,26 +172,6 @@ class RegionsGroup(PanelGroup):
             lambda region: region.straightened(self.live.rows, self.live.row_wavelength),
             "straighten a region",
         )
-
-    def _add_background(self) -> None:
-        """Add a background region to the widest gap between regions, a third as wide as the gap."""
-        (left, right), _ = self.live.image.bounding_box
-        left, right = math.ceil(left) - 0.5 + 1.0, math.floor(right) + 0.5 - 1.0
-        taken = sorted(_edges_at_cursor(self.live, region) for region in self.live.regions)
-        starts = itertools.accumulate((upper for _, upper in taken), max, initial=left)
-        stops = [*(lower for lower, _ in taken), right]
-        gaps = zip(starts, stops, strict=True)
-        room, start, stop = max((stop - start, start, stop) for start, stop in gaps)
-        width = max(round(room / 3.0), _MIN_BACKGROUND)
-        if room < width + 1.0:
-            problem = "no background region was added: there is no room between the other regions"
-            self.panel.report(problem, error=True)
-            return
-        # put the region on the side of the gap that is farther from the source
-        middle = (taken[0][0] + taken[0][1]) / 2.0 if taken else start
-        lower = start + 1.0 if start + stop < 2 * middle else stop - 1.0 - width
-        self.panel.run(self.live.add_region, "background", lower, lower + width)
-        self.live.selected = len(self.live.regions) - 1
 
     def _delete(self) -> None:
         selected = self._selected()

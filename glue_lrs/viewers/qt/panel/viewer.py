@@ -9,18 +9,18 @@ from glue.core.message import SubsetCreateMessage, SubsetDeleteMessage, SubsetUp
 from glue.viewers.common.layer_artist import LayerArtist
 from glue.viewers.common.state import ViewerState
 from glue_qt.viewers.common.data_viewer import DataViewer
-from qtpy import QtCore, QtWidgets
+from qtpy import QtCore, QtGui, QtWidgets
 
 from glue_lrs.viewers.canvas.region_editor import RegionEditor
 from glue_lrs.viewers.live.viewer import ShowsOneImage
 from glue_lrs.viewers.qt.base import FollowsExtraction
+from glue_lrs.viewers.qt.panel.messages import severity_colour
 from glue_lrs.viewers.qt.panel.panel import Panel
 from glue_lrs.viewers.qt.panel.widgets import PlainLabel
 
 if TYPE_CHECKING:
     from glue.core import Hub
     from glue.core.message import SubsetMessage
-    from qtpy import QtGui
 
     from glue_lrs.viewers.live.live_extraction import LiveExtraction
 
@@ -75,10 +75,13 @@ class ExtractionPanel(FollowsExtraction, ShowsOneImage, DataViewer):
     def show_error(self, text: str) -> None:
         """Show an error message in the panel, or in place of the panel if there is none."""
         if self.panel is not None:
-            self.panel.report(text, error=True)
+            self.panel.report(text, "error")
             return
-        style = "color: #b00020"
-        self.scroll.setWidget(PlainLabel(text, wordWrap=True, margin=8, styleSheet=style))
+        label = PlainLabel(text, wordWrap=True, margin=8)
+        palette = label.palette()
+        palette.setColor(QtGui.QPalette.WindowText, severity_colour(palette, "error"))
+        label.setPalette(palette)
+        self.scroll.setWidget(label)
 
     def keyPressEvent(self, event: QtGui.QKeyEvent) -> None:  # noqa: N802 - Qt's
         """Pass arrow keys, Delete and Escape that no widget has handled on to the image editor."""

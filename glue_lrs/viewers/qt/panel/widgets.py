@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, Any
 from qtpy import QtCore, QtWidgets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from qtpy import QtGui
+
+
+#: Filter for FITS files in Qt's format.
+FITS_FILES = "FITS (*.fits *.fits.gz)"
+
+_TOP_LEFT = QtCore.Qt.AlignLeft | QtCore.Qt.AlignTop
 
 
 def plain(text: str) -> str:
@@ -48,6 +54,51 @@ class ElidedLabel(PlainLabel):
         super().setText(elided(self._full, QtCore.Qt.ElideMiddle, self.width() - 2))
 
 
+class LinesLabel(PlainLabel):
+    """Text that takes a constant number of lines; its tool tip is the full text.
+
+    Parameters
+    ----------
+    lines : int
+        Number of lines. A text that is longer is cut off at the end.
+    **options
+        Options of the label.
+    """
+
+    def __init__(self, lines: int = 1, **options: Any) -> None:
+        super().__init__(**options, wordWrap=True, alignment=_TOP_LEFT)
+        self.setTextInteractionFlags(QtCore.Qt.TextSelectableByMouse)
+        self._full = self._tip = ""
+        self._height = lines * self.fontMetrics().lineSpacing()
+        self.setFixedHeight(self._height + 2)
+
+    def setText(self, text: str) -> None:  # noqa: N802
+        """Show a text, cut off if necessary."""
+        if text != self._full:
+            self._full = text
+            self._fit()
+
+    def text(self) -> str:
+        """Return the text without the cut."""
+        return self._full
+
+    def resizeEvent(self, event: QtGui.QResizeEvent) -> None:  # noqa: N802
+        """Cut the text for the new width."""
+        super().resizeEvent(event)
+        self._fit()
+
+    def _fit(self) -> None:
+        text = self._full
+        while text and not self._fits(text):
+            text = text[:-2].rstrip(" …") + "…" if len(text) > 2 else ""
+        super().setText(text)
+
+    def _fits(self, text: str) -> bool:
+        area = QtCore.QRect(0, 0, max(self.width() - 2, 1), 10_000)
+        needed = self.fontMetrics().boundingRect(area, int(QtCore.Qt.TextWordWrap), text)
+        return bool(needed.height() <= self._height + 1)
+
+
 class SmoothingBox(QtWidgets.QSpinBox):
     """Spin box for smoothing_length, whose values are 0 or an odd number of at least 3."""
 
@@ -71,6 +122,14 @@ def push_button(text: str, function: Callable[[], object], tip: str = "") -> QtW
     return QtWidgets.QPushButton(
         text, toolTip=tip, focusPolicy=QtCore.Qt.TabFocus, clicked=lambda *_: function()
     )
+
+
+def choice_box(choices: Iterable[tuple[object, str]], tip: str) -> QtWidgets.QComboBox:
+    """Make a combo box with values and their labels."""
+    box = QtWidgets.QComboBox(toolTip=tip)
+    for value, label in choices:
+        box.addItem(label, value)
+    return box
 
 
 def number_box(low: float, high: float, tip: str) -> QtWidgets.QDoubleSpinBox:
