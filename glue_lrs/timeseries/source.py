@@ -84,14 +84,16 @@ class SpectralChunks:
     @property
     def filename(self) -> str | None:
         """Name of the spectra in messages."""
-        chunked = isinstance(self.spectra, ChunkedExtraction)
-        return self.spectra.image.filename if chunked else self.spectra.filename
+        if isinstance(self.spectra, ChunkedExtraction):
+            return self.spectra.image.filename
+        return self.spectra.filename
 
     @property
     def header(self) -> fits.Header:
         """Primary header of the spectra."""
-        chunked = isinstance(self.spectra, ChunkedExtraction)
-        return self.spectra.image.header if chunked else self.spectra.header
+        if isinstance(self.spectra, ChunkedExtraction):
+            return self.spectra.image.header
+        return self.spectra.header
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -157,11 +159,14 @@ def stack_from(source: Source) -> Extraction:
 
 def _paths(source: Source) -> list[str]:
     """Return the paths of a source, with the state of the files before they are read."""
+    paths: Sequence[Any]
     if isinstance(source, str | os.PathLike):
-        source = [source]
-    if not isinstance(source, Sequence) or isinstance(source, ChunkedExtraction):
+        paths = [source]
+    elif isinstance(source, Sequence) and not isinstance(source, ChunkedExtraction):
+        paths = source
+    else:
         return []
     return [
         one if isinstance(one, SourceFile) else SourceFile.from_path(os.fspath(one))
-        for one in source
+        for one in paths
     ]

@@ -76,7 +76,7 @@ def test_hot_pixels_do_not_dilute_an_eclipse() -> None:
     factors = np.where(np.arange(NUMBER) < 12, 1.0, 0.5)
     image = SCENE.calints(NUMBER, factors=factors).image
     hot = np.zeros(image.shape, dtype=np.float32)
-    hot[np.arange(110, 300, 10), 36] = 3000.0
+    hot[np.arange(110, 300, 10), 36] = 10000.0
     image = replace(image, data=image.data + hot)
     depths = []
     for how in ("keep", "lost"):

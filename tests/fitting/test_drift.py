@@ -40,7 +40,8 @@ def test_the_drift_of_a_simulated_star(size: float) -> None:
     assert np.median(found.shift_error) < 6e-4
     assert np.sqrt((pulls**2).mean()) < 1.6
     assert np.polyfit(shifts, difference, 1)[0] == pytest.approx(0.0, abs=0.01)
-    assert found.width == pytest.approx(np.ones(NUMBER), abs=6 * np.median(found.width_error))
+    # The width depends a little on the position within a pixel.
+    assert found.width == pytest.approx(np.ones(NUMBER), abs=0.005)
 
 
 def test_a_jump_of_two_columns_is_found() -> None:
