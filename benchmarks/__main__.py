@@ -1,7 +1,8 @@
 """Run the benchmarks and print ratios.
 
-    python -m benchmarks [accuracy|archive|extract|findings|lightcurves|notebook|optimal|viewer]
-                         [--integrations 400] [--repeat 20] [--files 2000] [--quick]
+    python -m benchmarks [accuracy|archive|extract|findings|lightcurves|notebook|optimal|transit|
+                          viewer]
+                         [--integrations 400] [--repeat 20] [--files 2000] [--gigabytes 1] [--quick]
 
 Both sides are warm and have their input open; jwst gets a fresh copy of its model for each run, as
 it changes it, and the copying is not timed. Images and operators change from one repetition to the
@@ -260,6 +261,7 @@ WHAT = [
     "lightcurves",
     "notebook",
     "optimal",
+    "transit",
     "viewer",
 ]
 
@@ -269,13 +271,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("what", nargs="?", choices=WHAT, default="extract")
     parser.add_argument("--integrations", type=int, default=400)
+    parser.add_argument("--gigabytes", type=float, default=1.0, help="size of the transit")
+    parser.add_argument(
+        "--folder", type=Path, help="folder for the files; default: a temporary one"
+    )
     parser.add_argument("--repeat", type=int, default=20)
     parser.add_argument("--only", metavar="KIND", help="kind of scene of the findings")
     parser.add_argument("--files", type=int, default=2000)
     parser.add_argument("--quick", action="store_true", help="accuracy: a few PSFs and scenes")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         if options.what == "viewer":
             from benchmarks.viewer import benchmark_viewer
@@ -301,6 +307,11 @@ def main() -> int:
             from benchmarks.light_curves import benchmark_light_curves
 
             benchmark_light_curves(options.integrations, options.repeat)
+            return 0
+        if options.what == "transit":
+            from benchmarks.transit import benchmark_transit
+
+            benchmark_transit(folder, options.gigabytes)
             return 0
         if options.what == "findings":
             from benchmarks.findings import benchmark_findings

@@ -1,8 +1,9 @@
 """Light curves of simulated transits: scatter beside the photon limit, and depth.
 
-A bright star (0.1 Jy) is observed without the slit, with 0.2% of the pixels of each integration
-lost and 0.5% of the pixels bad in all, and extracted with a background. The photon limit follows
-from the truth of the simulation. Cosmic rays that are not flagged are not simulated.
+A bright star (0.1 Jy) is observed without the slit, with 0.2% lost pixels and 0.1% cosmic rays in
+each integration, 1% hot pixels, and a drift of 0.05 columns. It is extracted in chunks with a
+background, with `time_outliers` "replace" and `drift` "correct". The photon limit follows from the
+truth of the simulation.
 """
 
 from __future__ import annotations

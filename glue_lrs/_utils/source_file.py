@@ -82,10 +82,26 @@ def _state(path: str) -> tuple[int, int, int] | None:
 
 def is_mapped(array: NDArray[Any] | None) -> bool:
     """Return whether an array is in a memory-mapped file."""
-    base: object = array
+    return _mapping(array) is not None
+
+
+def _mapping(array: object) -> mmap.mmap | None:
+    """Return the memory-mapped file that contains an array, or None."""
+    base = array
     while hasattr(base, "base"):  # arrays are views of other arrays
         base = base.base
-    return isinstance(base, mmap.mmap)
+    return base if isinstance(base, mmap.mmap) else None
+
+
+def release_memory(array: NDArray[Any] | None) -> None:
+    """Release the memory of a memory-mapped file, whose pages are read again when needed.
+
+    Without it, the process seems to need as much memory as the file has been read. Values that were
+    assigned to the array are lost.
+    """
+    found = _mapping(array)
+    if found is not None and hasattr(mmap, "MADV_DONTNEED"):
+        found.madvise(mmap.MADV_DONTNEED)
 
 
 def file_digest(path: str) -> str | None:

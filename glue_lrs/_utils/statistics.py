@@ -46,8 +46,8 @@ def masked_median(values: NDArray[Any], good: Mask) -> Array:
     number = len(values)
     lines = np.ascontiguousarray(np.moveaxis(values, 0, -1), dtype=values.dtype.newbyteorder("="))
     low, high = (number - 1) // 2, number // 2
-    parted = np.partition(lines, (low, high), axis=-1)
-    out = (parted[..., low].astype(float) + parted[..., high]) / 2.0
+    ordered = np.sort(lines, axis=-1)  # many times faster than a partition at two places
+    out = (ordered[..., low].astype(float) + ordered[..., high]) / 2.0
     incomplete = ~good.all(axis=0)
     present = np.moveaxis(good, 0, -1)[incomplete]
     ordered = np.sort(np.where(present, lines[incomplete], np.inf), axis=-1)

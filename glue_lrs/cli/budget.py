@@ -59,7 +59,7 @@ def budget(
     tasks.check_outputs(targets, overwrite)
 
     from glue_lrs.image.slit_image import SlitImage
-    from glue_lrs.io.files import atomic_write
+    from glue_lrs.io.tables import write_ecsv
     from glue_lrs.measurement.error_budget import error_budget, mean_in_bands
 
     def process(path: str) -> tuple[dict[str, Any], str]:
@@ -78,8 +78,7 @@ def budget(
             save(figure, plot, overwrite=overwrite)
             lines.append(escaped(f"wrote {plot}"))
         if output is not None:
-            with atomic_write(output, overwrite) as temporary:
-                table.write(temporary, format="ascii.ecsv")
+            write_ecsv(table, output, overwrite)
             lines.append(escaped(f"wrote {output}"))
         return {"file": path, "unit": str(table["FLUX"].unit), "bands": _facts(means)}, "\n".join(
             lines

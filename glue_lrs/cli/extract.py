@@ -111,7 +111,9 @@ def extract(
     --set correction=profile
     derives the aperture correction of a point source from its profile and position in the image,
     and scales it to --apcorr. --set time_outliers=replace replaces pixels of a time series that
-    deviate from the other integrations, such as those hit by a cosmic ray.
+    deviate from the other integrations, such as those hit by a cosmic ray. --set drift=correct
+    corrects the flux of a time series for light that moves out of the aperture, and
+    --set hot_pixels=lost leaves out pixels that are too bright in all integrations.
 
     --set noise=nod adds the noise of the other nods, which the pipeline subtracts without including
     its variance in the errors. --nods names their files; without them, the noise is derived from

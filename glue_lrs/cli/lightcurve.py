@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,6 +92,7 @@ def _bins(numbers: tuple[float, ...] | None) -> Any:
     "--plot", "plotted", is_flag=True, help="Plot the light curves (PNG next to the output)."
 )
 @click.option("--allan", is_flag=True, help="Plot the noise of means of several points, too.")
+@options.recipe_options
 @options.JSON
 @batch.resource_options
 @options.reporting_options
@@ -108,17 +109,23 @@ def lightcurve(
     plotted: bool,
     allan: bool,
     pipeline: bool,
+    recipe: options.RecipeOptions,
     as_json: bool,
     resources: batch.Resources,
     reporting: console.Reporting,
 ) -> int:
-    """Make light curves from the spectra of a time series.
+    """Make light curves from the spectra or images of a time series.
 
-    The files are x1dints; several files are the segments of one time series. The light curves are
-    written to x_lightcurve.ecsv for x_x1dints.fits, or to --output: the white light curve in the
-    columns flux and flux_err, those of the bins in flux_1, flux_err_1 and so on. The times are
-    barycentric (TDB) if the files have them. With --output-dir, the files may be those of several
-    exposures, and there is a light curve of each.
+    The files are x1dints or calints; several files are the segments of one time series. The light
+    curves are written to x_lightcurve.ecsv for x_x1dints.fits, or to --output: the white light
+    curve in the columns flux and flux_err, those of the bins in flux_1, flux_err_1 and so on. The
+    times are barycentric (TDB) if the files have them. With --output-dir, the files may be those of
+    several exposures, and there is a light curve of each.
+
+    Images are extracted in chunks, with the settings of glue-lrs extract (--set and others), so
+    that the memory does not depend on the number of integrations. The drift of the source is
+    measured, too, and is in the columns shift and width. An optimal extraction, and others that fit
+    a profile, need memory for all spectra.
 
     Values that lost pixels in some integrations are replaced by the mean spectrum, scaled to its
     neighbours, so that a bad pixel is no dip; those that are lost in many are left out of all.
@@ -133,14 +140,21 @@ def lightcurve(
       glue-lrs lightcurve x_x1dints.fits --bins 5,6,8,12 --weights inverse_variance -o x.fits
       glue-lrs lightcurve x_x1dints.fits --pipeline
       glue-lrs lightcurve *_x1dints.fits --output-dir curves --jobs 4 --manifest curves.ecsv
+      glue-lrs lightcurve x-seg*_calints.fits --set background=auto --set time_outliers=replace
     """
     from glue_lrs.io.identify import IMAGE_KINDS, is_lrs_product
 
-    for path in files:
-        if is_lrs_product(path, IMAGE_KINDS):
-            text = "is an image, expected spectra (x1dints), which glue-lrs extract makes of it"
-            raise LRSError(text, subject=path)
+    images = [path for path in files if is_lrs_product(path, IMAGE_KINDS)]
+    if images and len(images) < len(files):
+        text = "is an image, and another file is a spectrum, expected images or spectra only"
+        raise LRSError(text, subject=images[0])
+    if recipe.given and not images:
+        given = recipe.given[0]
+        raise click.UsageError(f"{given} is for images (calints), and the files are spectra")
     if pipeline:
+        if images:
+            text = "is an image, expected spectra (x1dints), which glue-lrs extract makes of it"
+            raise LRSError(text, subject=images[0])
         if (
             bins
             or out_of_transit
@@ -167,8 +181,9 @@ def lightcurve(
         "error": error,
         "out_of_transit": out_of_transit or None,
     }
-    jobs = _jobs(files, output, output_dir, settings, (plotted, allan), overwrite)
-    batch.check_targets(jobs, files)
+    extraction = recipe if images else None
+    jobs = _jobs(files, output, output_dir, settings, extraction, (plotted, allan), overwrite)
+    batch.check_targets(jobs, [*files, *recipe.files])
     if output_dir is None:
         tasks.check_folders(jobs[0].targets)
         if resources.manifest is None:
@@ -195,6 +210,7 @@ class _Job(batch.Job):
 
     settings: dict[str, Any]
     allan: bool
+    recipe: options.RecipeOptions | None = None  # of images
 
     @property
     def label(self) -> str:
@@ -207,6 +223,7 @@ def _jobs(
     output: str | None,
     output_dir: str | None,
     settings: dict[str, Any],
+    recipe: options.RecipeOptions | None,
     figure: tuple[bool, bool],
     overwrite: bool,
 ) -> list[_Job]:
@@ -214,7 +231,8 @@ def _jobs(
     from glue_lrs.io.image_segments import group_segments
 
     plotted, allan = figure
-    values = {**settings, "plot": plotted, "allan": allan}
+    extraction = None if recipe is None else asdict(recipe)
+    values = {**settings, "plot": plotted, "allan": allan, "extraction": extraction}
     chosen = {key: value for key, value in values.items() if value}
     jobs = []
     for group in [list(files)] if output_dir is None else group_segments(files):
@@ -228,6 +246,7 @@ def _jobs(
                 parameters=json.dumps(chosen, sort_keys=True),
                 settings=settings,
                 allan=allan,
+                recipe=recipe,
             )
         )
     return jobs
@@ -241,7 +260,8 @@ def _make(job: _Job) -> batch.Done:
     from glue_lrs.plotting import plot_light_curve, save
     from glue_lrs.timeseries import light_curve
 
-    curve = light_curve(job.files, check=False, **job.settings)
+    source = job.files if job.recipe is None else _extracted(job.files, job.recipe)
+    curve = light_curve(source, check=False, **job.settings)
     overwrite = job.overwrite or (job.repeatable and _is_stored(curve, job.output))
     panels = None
     if job.plot is not None:
@@ -288,7 +308,19 @@ def _stem(name: str) -> str:
 def _output_name(path: str, suffix: str = "lightcurve") -> str:
     """Return the name of the light curve of a file, in the current folder."""
     stem = _stem(Path(path).name)
-    return f"{re.sub('_x1dints$', '', stem, flags=re.IGNORECASE)}_{suffix}.ecsv"
+    return f"{re.sub('_(x1d|cal|crf|bsub)ints$', '', stem, flags=re.IGNORECASE)}_{suffix}.ecsv"
+
+
+def _extracted(files: tuple[str, ...], recipe: options.RecipeOptions) -> Any:
+    """Return the spectra of images, which are extracted in chunks if this is possible."""
+    from glue_lrs.extraction.chunks import ChunkedExtraction, can_extract_in_chunks
+    from glue_lrs.image.slit_image import SlitImage
+
+    image = SlitImage.read(files[0] if len(files) == 1 else list(files))
+    operator = tasks.operator_from_options(image, recipe)
+    if can_extract_in_chunks(operator):
+        return ChunkedExtraction(operator, image, release=True)
+    return operator.run(image)
 
 
 def _reproduce(
@@ -298,14 +330,14 @@ def _reproduce(
     wavelength_range: tuple[float, ...] | None,
 ) -> int:
     """Write the white light curve of the pipeline."""
-    from glue_lrs.io.light_curve_writer import write_white_light
+    from glue_lrs.io.tables import write_ecsv
     from glue_lrs.timeseries import white_light
 
     tasks.check_inputs_kept([target], files)
     tasks.check_folders([target])
     tasks.check_outputs([target], overwrite)
     table = white_light(files, *(wavelength_range or ()))
-    write_white_light(table, target, overwrite)
+    write_ecsv(table, target, overwrite)
     console.echo(f"wrote {target}: {len(table)} points")
     return console.OK
 

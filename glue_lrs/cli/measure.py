@@ -49,6 +49,10 @@ class _Width(click.ParamType):  # type: ignore[type-arg]
 )  # fmt: skip
 @click.option("--no-plot", is_flag=True, help="Do not plot.")
 @click.option(
+    "--drift", type=options.FILE, metavar="ECSV",
+    help="Write position and width of each integration of a stack to a table (single input only).",
+)  # fmt: skip
+@click.option(
     "--reference", type=options.FILE, metavar="JSON",
     help="Write an EXTRACT1D reference with an aperture around the source (single input only).",
 )  # fmt: skip
@@ -63,6 +67,7 @@ def measure(
     as_json: bool,
     output: str | None,
     no_plot: bool,
+    drift: str | None,
     reference: str | None,
     width: tuple[str, float],
     apcorr: str | None,
@@ -73,7 +78,8 @@ def measure(
     For an s2d, cal or calints, the output lists the sources along the slit and the negative traces
     from other nods; the offset of the source from the position in the header; the trace and the
     width of the source versus wavelength, with errors and with the widths expected for LRS; and
-    flux and S/N versus the width of the aperture. The plot is written to the current folder.
+    flux and S/N versus the width of the aperture. The plot is written to the current folder. For a
+    calints, --drift writes shift and relative width of the source in each integration to a table.
 
     With --reference, the aperture and a background that avoids other traces are written to an
     EXTRACT1D reference, for glue-lrs extract --extract1d and for the pipeline. The columns in the
@@ -87,9 +93,11 @@ def measure(
     Examples:
       glue-lrs measure x_s2d.fits
       glue-lrs measure x_s2d.fits --reference my.json --width 3fwhm
+      glue-lrs measure x_calints.fits --drift x_drift.ecsv
       glue-lrs measure --json --no-plot *_s2d.fits
     """
-    for option, value in (("--output", output), ("--reference", reference)):
+    named = (("--output", output), ("--reference", reference), ("--drift", drift))
+    for option, value in named:
         if value is not None and len(files) > 1:
             raise click.UsageError(f"{option} names one file, but there are {len(files)}")
     if output is not None and no_plot:
@@ -98,8 +106,9 @@ def measure(
     if not no_plot:
         names = [output or f"{Path(name).stem}_measured.png" for name in plot_names(files)]
         plots = dict(zip(files, names, strict=True))
-    tasks.check_folders((output, reference))
-    tasks.check_outputs([reference], overwrite)
+    tasks.check_folders((output, reference, drift))
+    tasks.check_outputs([reference, drift], overwrite)
+    tasks.check_inputs_kept([one for one in (output, reference, drift) if one], files)
 
     from matplotlib.figure import Figure
 
@@ -108,6 +117,7 @@ def measure(
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.io.files import already_exists
+    from glue_lrs.io.tables import write_ecsv
     from glue_lrs.measurement.curve_of_growth import measure_with_growth
     from glue_lrs.plotting import plot_measurement, save
 
@@ -118,6 +128,7 @@ def measure(
             image, aperture_correction=table if isinstance(table, ApertureCorrection) else None
         )
         lines = [found.report(), growth.report()]
+        shifts = None if drift is None else found.drift_table
         document, figure, subtracted = None, None, False
         if reference is not None:
             subtracted = image.header.get("S_BKDSUB") == "COMPLETE"
@@ -139,6 +150,9 @@ def measure(
             if subtracted:
                 lines.append("the reference has no background, as S_BKDSUB is COMPLETE")
             lines.append(escaped(f"wrote {reference}"))
+        if shifts is not None and drift is not None:
+            write_ecsv(shifts, drift, overwrite)
+            lines.append(escaped(f"wrote {drift}"))
         facts = {"file": path, "measurement": found.to_dict(), "growth": growth.to_dict()}
         return facts, "\n".join(lines)
 

@@ -16,6 +16,7 @@ from glue_lrs.apertures.background import Background
 from glue_lrs.apertures.placement import Placement, PlacementRule, aperture_weights
 from glue_lrs.errors import ReferenceFileError, warn
 from glue_lrs.extraction.base import emit_findings
+from glue_lrs.extraction.drift import with_drift
 from glue_lrs.extraction.factory import extractor_for, named_as_in_operator, optimal_for
 from glue_lrs.extraction.noise import Noise, check_noise_options, with_excess_reported
 from glue_lrs.extraction.options import (
@@ -111,6 +112,12 @@ class Extract1D:
         Whether pixels of a stack that deviate from the other integrations
         (`glue_lrs.fitting.time_outliers`) are kept, as in the pipeline, or become lost pixels, or
         are replaced, together with lost pixels, by the values expected from other integrations.
+    drift : {"keep", "correct"}
+        With ``"correct"``, a box extraction of a stack is scaled by the light that the aperture
+        gains or loses as the source moves (`glue_lrs.extraction.drift`). The drift is recorded.
+    hot_pixels : {"keep", "lost"}
+        Whether pixels that differ from the model of the source in the mean of a stack, such as hot
+        ones, are kept, as in the pipeline, or become lost pixels in all integrations.
     source_type : {"POINT", "EXTENDED"}, optional
         Type of the source, which replaces SRCTYPE from the header, in capitals or small letters.
         An aperture correction and, by default, the shift to the source position are applied to
@@ -157,6 +164,8 @@ class Extract1D:
     bad_pixels: Literal["profile"] | None = None
     filled_pixels: Literal["keep", "lost"] = "keep"
     time_outliers: Literal["keep", "lost", "replace"] = "keep"
+    drift: Literal["keep", "correct"] = "keep"
+    hot_pixels: Literal["keep", "lost"] = "keep"
     source_type: str | None = None
     noise: Literal["propagated", "nod", "empirical"] = "propagated"
     nods: Sequence[str | PathLike[str] | SlitImage] = ()
@@ -218,10 +227,8 @@ class Extract1D:
             ``model_nod_pair`` and ``optimize_psf_location`` are the pipeline's step parameters with
             the same names. If they are None, the reference file applies. Unlike in the pipeline,
             ``use_source_posn`` also applies to extended sources, and ``bkg_fit`` may be "mean".
-            ``fixed_background``, ``max_lost``, ``optimal_mode``, ``bad_pixels``, ``correction``,
-            ``filled_pixels``, ``time_outliers``, ``source_type``, ``noise`` and ``nods`` are
-            parameters of `Extract1D`. All other overrides must be keys of an EXTRACT1D aperture.
-            They replace the values in the reference file, or remove the keys if they are None.
+            Other parameters of `Extract1D` keep their names. All others must be keys of an
+            EXTRACT1D aperture, which they replace, or remove if they are None.
 
         Returns
         -------
@@ -495,6 +502,8 @@ class Extract1D:
         whether the noise is compared with the errors.
         """
         extraction = with_time_outliers_recorded(self, noise.image, noise.recorded(extraction))
+        if self.drift != "keep" and noise.image.is_stack:
+            extraction = with_drift(self, noise.image, extraction)
         if check and self.noise == "propagated":
             extraction = with_excess_reported(noise.image, extraction)
         assert extraction.provenance is not None  # all extractors record it

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from glue_lrs._utils.validation import check_bool, one_of
 from glue_lrs.errors import Hint, LRSWarning, ReferenceFileError, quoted, warn
+from glue_lrs.fitting.drift import share_drift_model, without_hot_pixels
 from glue_lrs.fitting.time_outliers import (
     FEWEST,
     number_of_integrations,
@@ -38,8 +39,13 @@ def prepared_image(operator: Extract1D, image: ImageSource) -> SlitImage:
     found = typed_image(operator, image)
     if operator.filled_pixels == "lost":
         found = without_filled_pixels(found)
+    if operator.hot_pixels == "lost" and found.is_stack:
+        found = without_hot_pixels(found)
     if operator.time_outliers != "keep" and found.is_stack and len(found.data) >= FEWEST:
-        found = without_time_outliers(found, operator.time_outliers)
+        clean = without_time_outliers(found, operator.time_outliers)
+        if operator.drift != "keep":
+            share_drift_model(found, clean)
+        found = clean
     return found
 
 
@@ -74,7 +80,8 @@ def check_profile_options(operator: Extract1D) -> None:
         Operator whose parameters are checked.
     """
     one_of(*EXTRACTION_TYPES)("extraction_type", operator.extraction_type)
-    for key in ("optimal_mode", "bad_pixels", "filled_pixels", "time_outliers", "correction"):
+    keys = ("filled_pixels", "time_outliers", "drift", "hot_pixels", "correction")
+    for key in ("optimal_mode", "bad_pixels", *keys):
         OPTIONS[key](key, getattr(operator, key))
     for key in ("model_nod_pair", "optimize_psf_location"):
         check_bool(key, getattr(operator, key))
@@ -103,11 +110,27 @@ def check_profile_options(operator: Extract1D) -> None:
             "correction is 'profile', expected extraction_type 'box' with it: an optimal "
             "extraction always uses the profile"
         )
+    _check_drift(operator)
     if operator.correction == "profile" and operator.bad_pixels is not None:
         raise ReferenceFileError(
             "bad_pixels is 'profile', expected correction 'table' with it: the correction "
             "'profile' includes bad pixels"
         )
+
+
+def _check_drift(operator: Extract1D) -> None:
+    """Raise `ReferenceFileError` if `drift` cannot be combined with another option."""
+    if operator.drift == "keep":
+        return
+    conflict = None
+    if operator.extraction_type == "optimal" and operator.mode == "pipeline":
+        conflict = "optimal_mode 'psf' or 'learned' with it: the pipeline's fit has one position"
+    elif operator.bad_pixels is not None:
+        conflict = "time_outliers 'replace' instead of bad_pixels 'profile' with it"
+    elif operator.correction == "profile":
+        conflict = "correction 'table' with it: 'profile' includes the drift"
+    if conflict is not None:
+        raise ReferenceFileError(f"drift is {quoted(operator.drift)}, expected {conflict}")
 
 
 def unused_options(operator: Extract1D, image: SlitImage) -> list[Finding]:
@@ -136,6 +159,10 @@ def unused_options(operator: Extract1D, image: SlitImage) -> list[Finding]:
             f"time_outliers {quoted(operator.time_outliers)} has no effect: expected a stack of at "
             f"least {FEWEST} integrations, found {number}"
         )
+    if operator.drift != "keep" and not image.is_stack:
+        notes.append("drift 'correct' has no effect: expected a stack, found a single image")
+    if operator.hot_pixels == "lost" and not image.is_stack:
+        notes.append("hot_pixels 'lost' has no effect: expected a stack, found a single image")
     if operator.correction == "profile" and not operator.apply_apcorr:
         notes.append("correction 'profile' has no effect, as apply_apcorr is false")
     elif operator.correction == "profile" and not image.is_point_source:
@@ -211,6 +238,10 @@ def inexpressible(operator: Extract1D, image: SlitImage | None) -> list[str]:
         found.append(
             f"time_outliers {quoted(operator.time_outliers)}, which the pipeline does not have"
         )
+    if operator.drift != "keep":
+        found.append(f"drift {quoted(operator.drift)}, which the pipeline does not have")
+    if operator.hot_pixels == "lost":
+        found.append("hot_pixels 'lost', which the pipeline does not have")
     if operator.noise != "propagated":
         found.append(f"noise {operator.noise!r}, which the pipeline does not have")
     if operator.max_lost is not None:

@@ -20,7 +20,7 @@ _SHOWN = (
 #: Options that are omitted if they have the default value.
 _DEFAULTS = {
     "bad_pixels": None, "filled_pixels": "keep", "time_outliers": "keep", "source_type": None,
-    "correction": "table",
+    "correction": "table", "drift": "keep", "hot_pixels": "keep",
 }  # fmt: skip
 
 

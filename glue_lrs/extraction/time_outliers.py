@@ -47,7 +47,7 @@ def with_time_outliers_recorded(
     for places in (found.outliers, found.lost) if replaced else (found.outliers,):
         time, row, column = places
         np.add.at(affected, (time, row), weights[row, column])
-    rows = _rows_of(extraction, image, weights)
+    rows = rows_of_spectrum(extraction.wavelength, image, weights)
     name = "restored" if replaced else "rejected"
     shape = extraction.columns["FLUX"].shape
     bits = quality_bits(shape, {name: (affected[:, rows] > REPORTED_LOSS).reshape(shape)})
@@ -70,12 +70,22 @@ def with_time_outliers_recorded(
     return replace(extraction, columns=columns).with_findings([*extraction.findings, finding])
 
 
-def _rows_of(extraction: Extraction, image: SlitImage, weights: Array) -> NDArray[np.intp]:
-    """Return the row of the image for each wavelength of a spectrum."""
+def rows_of_spectrum(wave: Array, image: SlitImage, weights: Array) -> NDArray[np.intp]:
+    """Return the row of the image for each wavelength of a spectrum.
+
+    Parameters
+    ----------
+    wave : ndarray
+        Wavelengths of the spectrum in micron, shape (n_wave,).
+    image : SlitImage
+        Image that was extracted.
+    weights : ndarray
+        Weights of the aperture, 0 for pixels without a wavelength, shape (row, column).
+    """
     rows = np.flatnonzero(weights.any(axis=1))
     wavelength = np.where(weights > 0, image.wavelength, 0.0)[rows]
     mean = mean_wavelength(wavelength, weights[rows], weights[rows].sum(axis=1))
     order = np.argsort(mean)
-    nearest = np.interp(np.nan_to_num(extraction.wavelength), mean[order], np.arange(rows.size))
+    nearest = np.interp(np.nan_to_num(wave), mean[order], np.arange(rows.size))
     found: NDArray[np.intp] = rows[order][nearest.round().astype(int)]
     return found

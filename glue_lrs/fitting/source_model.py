@@ -127,6 +127,12 @@ class LinearFit:
     inverse: Array
 
     @cached_property
+    def background(self) -> Array:
+        """Fitted background in each pixel, shape (row, column)."""
+        number = len(self.flux)
+        return self.model - np.einsum("rcs,sr->rc", self.basis[..., :number], self.flux)
+
+    @cached_property
     def strength(self) -> Array:
         """Weighted mean over rows of the absolute value of `smooth`, shape (source,)."""
         weight = 1.0 / np.maximum(self.flux_variance.sum(axis=0), 1e-300)

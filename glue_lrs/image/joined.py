@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_lrs.image.lazy_plane import LazyPlane, Plane
+from glue_lrs.image.lazy_plane import LazyPlane, Plane, part_of
 
 #: Offset with which FITS stores unsigned integers of 32 bits: adding it inverts the highest bit.
 _OFFSET = np.uint32(1 << 31)
@@ -32,6 +32,10 @@ class FlagPlane(LazyPlane):
     def parts(self) -> tuple[Plane, ...]:
         """The stored values."""
         return (self.stored,)
+
+    def part(self, where: slice) -> FlagPlane:
+        """Return the flags of some of the integrations, without reading them."""
+        return FlagPlane(self.stored[where])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -75,18 +79,27 @@ class JoinedPlane(LazyPlane):
         """Number of integrations, rows and columns."""
         return (self._starts[-1], *self._parts[0].shape[1:])
 
+    def part(self, where: slice) -> JoinedPlane:
+        """Return the plane with some of the integrations, without reading it."""
+        pieces = [part_of(part, times) for part, times in self._selected(where)]
+        return JoinedPlane(pieces or [part_of(self._parts[0], slice(0, 0))])
+
     @property
     def dtype(self) -> np.dtype[Any]:
         """Common type of the values in the segments."""
         return self._dtype
 
     def _read(self, times: slice, rows: slice) -> NDArray[Any]:
-        pieces, number = [], times.start
-        for part, start in zip(self._parts, self._starts, strict=False):
-            end = min(times.stop, start + len(part))
-            if start <= number < end:
-                pieces.append(part[slice(number - start, end - start, times.step), rows])
-                number += -(-(end - number) // times.step) * times.step
+        pieces = [part[where, rows] for part, where in self._selected(times)]
         if not pieces:  # nothing is selected
             return self._parts[0][0:0, rows]
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def _selected(self, where: slice) -> Iterator[tuple[Plane, slice]]:
+        """Yield the parts with selected integrations, and the slice that selects them."""
+        number, last, step = where.indices(len(self))
+        for part, start in zip(self._parts, self._starts, strict=False):
+            end = min(last, start + len(part))
+            if start <= number < end:
+                yield part, slice(number - start, end - start, step)
+                number += -(-(end - number) // step) * step

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_lrs._utils.source_file import is_mapped
+from glue_lrs._utils.source_file import is_mapped, release_memory
 
 #: Array, which may be memory-mapped, or lazy plane.
 Plane: TypeAlias = "NDArray[Any] | LazyPlane"
@@ -38,6 +38,16 @@ class LazyPlane(ABC):
     @abstractmethod
     def dtype(self) -> np.dtype[Any]:
         """Type of the values."""
+
+    @abstractmethod
+    def part(self, where: slice) -> LazyPlane:
+        """Return the plane with some of the integrations, in ascending order, without reading it.
+
+        Parameters
+        ----------
+        where : slice
+            Integrations, with a positive step.
+        """
 
     @abstractmethod
     def _read(self, times: slice, rows: slice) -> NDArray[Any]:
@@ -77,9 +87,23 @@ class LazyPlane(ABC):
         return np.asarray(read[(_within(parts[0]), _within(parts[1]), *parts[2:])])
 
 
+def part_of(plane: Any, where: slice) -> Any:
+    """Return an array or a plane with some of the integrations, without reading it."""
+    return plane.part(where) if isinstance(plane, LazyPlane) else plane[where]
+
+
 def in_mapped_file(plane: Plane | None) -> bool:
     """Return whether a plane, or a part of it, is in a memory-mapped file."""
     return plane.is_mapped if isinstance(plane, LazyPlane) else is_mapped(plane)
+
+
+def release_plane(plane: Plane | None) -> None:
+    """Release the memory of a plane that is in memory-mapped files (`release_memory`)."""
+    if not isinstance(plane, LazyPlane):
+        release_memory(plane)
+        return
+    for part in plane.parts:
+        release_plane(part)
 
 
 def _span(part: Any, number: int) -> slice:

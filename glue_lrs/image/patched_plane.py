@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_lrs.image.lazy_plane import LazyPlane, Plane
+from glue_lrs.image.lazy_plane import LazyPlane, Plane, part_of
 
 
 class PatchedPlane(LazyPlane):
@@ -31,6 +31,21 @@ class PatchedPlane(LazyPlane):
         self.base = plane
         self._places = places
         self._values = np.broadcast_to(np.asarray(values, self.dtype), places[0].shape)
+
+    def part(self, where: slice) -> PatchedPlane:
+        """Return the plane with some of the integrations, without reading it.
+
+        Parameters
+        ----------
+        where : slice
+            Integrations in ascending order.
+        """
+        start, stop, step = where.indices(len(self))
+        time = self._places[0]
+        kept = (time >= start) & (time < stop) & ((time - start) % step == 0)
+        places = self._places[:, kept]
+        places[0] = (places[0] - start) // step
+        return PatchedPlane(part_of(self.base, where), places, self._values[kept])
 
     @property
     def parts(self) -> tuple[Plane, ...]:
@@ -57,3 +72,40 @@ class PatchedPlane(LazyPlane):
         at = time[inside] // times.step, row[inside] // rows.step, column[inside]
         read[at] = self._values[first:last][inside]
         return read
+
+
+class MarkedFlags(LazyPlane):
+    """DQ plane of a stack in which some pixels are flagged in all integrations.
+
+    Parameters
+    ----------
+    plane : ndarray
+        Flags, shape (integration, row, column), which may be memory-mapped.
+    marks : ndarray of uint32
+        Flags that are set in all integrations, shape (row, column).
+    """
+
+    def __init__(self, plane: Plane, marks: NDArray[np.uint32]) -> None:
+        self._plane, self._marks = plane, marks
+
+    def part(self, where: slice) -> MarkedFlags:
+        """Return the plane with some of the integrations, without reading it."""
+        return MarkedFlags(part_of(self._plane, where), self._marks)
+
+    @property
+    def parts(self) -> tuple[Plane, ...]:
+        """The plane without the additional flags."""
+        return (self._plane,)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of integrations, rows and columns."""
+        return self._plane.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the flags, uint32."""
+        return np.dtype(np.uint32)
+
+    def _read(self, times: slice, rows: slice) -> NDArray[Any]:
+        return np.asarray(self._plane[times, rows], dtype=np.uint32) | self._marks[rows]

@@ -34,6 +34,9 @@ _EXCLUDING = ("err", *PLANES, "dq")
 DATA_PLANES = (*_EXCLUDING, "drizzle_weight")
 
 
+#: Number of integrations by which pixels are recognised that are lost in all of them.
+_SOME = 12
+
 #: Index that selects a part of a plane.
 Index: TypeAlias = int | slice | EllipsisType | tuple[int | slice | EllipsisType, ...]
 
@@ -52,6 +55,12 @@ def _lost_mask(
     if dq is not None:
         lost |= (dq & dq.dtype.type(DO_NOT_USE)) != 0
     return lost
+
+
+def lost_mask(planes: Mapping[str, NDArray[Any]]) -> Mask:
+    """Return the mask of lost pixels for planes that were read, by their names in `SlitImage`."""
+    others = [planes.get(name) for name in ("err", *PLANES)]
+    return _lost_mask(planes["data"], others, planes.get("dq"))
 
 
 def unweighted_mask(variances: Sequence[NDArray[Any] | None]) -> Mask | None:
@@ -139,6 +148,17 @@ def lost_share(image: SlitImage) -> Array:
     for integration in range(len(image.data)):  # a mask of the whole stack would need much memory
         share += lost_pixels(image, integration)
     return share / len(image.data)
+
+
+def always_lost(image: SlitImage) -> Mask:
+    """Return the mask of pixels that are lost in all of some integrations, shape (row, column).
+
+    Up to `_SOME` integrations are examined, evenly spaced in the stack, as other pixels are lost in
+    few of them.
+    """
+    number = len(image.data)
+    some = np.unique(np.linspace(0, number - 1, min(_SOME, number)).round().astype(int))
+    return np.logical_and.reduce([lost_pixels(image, index) for index in some.tolist()])
 
 
 def beyond_data(image: SlitImage, rows: NDArray[np.intp]) -> Mask:

@@ -1,13 +1,15 @@
-"""Selection of one integration from a stack, and median over the integrations."""
+"""Selection of integrations from a stack, and median over the integrations."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glue_lrs._utils.statistics import masked_median, median_variance
 from glue_lrs.errors import LRSError
+from glue_lrs.image.lazy_plane import part_of
 from glue_lrs.image.pixels import DATA_PLANES, PLANES, good_pixels
 from glue_lrs.instrument import DO_NOT_USE
 
@@ -31,6 +33,35 @@ def integration_planes(image: SlitImage, number: int) -> dict[str, Any]:
         "wcs_source": image.loaded_wcs_source,
         **{name: None if plane is None else plane[number] for name, plane in planes.items()},
     }
+
+
+def stack_part(image: SlitImage, where: slice | NDArray[np.intp]) -> SlitImage:
+    """Return a stack of some of the integrations, without reading its planes.
+
+    Parameters
+    ----------
+    image : SlitImage
+        Stack of integrations.
+    where : slice or ndarray of int
+        Integrations in ascending order. Integers are for planes that are in memory.
+    """
+    names = ("data", *DATA_PLANES)
+    planes = {n: part_of(p, where) for n in names if (p := getattr(image, n)) is not None}
+    times = image.times
+    if times is not None and len(times) == len(image.data):
+        planes["times"] = times[where]
+    return image.derived(**planes)
+
+
+def stack_in_memory(image: SlitImage) -> SlitImage:
+    """Return a stack whose planes are in memory, in native byte order."""
+    planes: dict[str, Any] = {}
+    for name in ("data", *DATA_PLANES):
+        plane = getattr(image, name)
+        if plane is not None:
+            values = np.asarray(plane[:])
+            planes[name] = values.astype(values.dtype.newbyteorder("="), copy=False)
+    return image.derived(**planes)
 
 
 def median_planes(image: SlitImage) -> dict[str, Any]:

@@ -98,29 +98,6 @@ def read_provenance(path: str | os.PathLike[str]) -> Mapping[str, Any]:
         return {} if stored is None else stored()
 
 
-def write_white_light(table: Table, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Write the table of `glue_lrs.timeseries.white_light` to an ECSV file, as the pipeline does.
-
-    Parameters
-    ----------
-    table : `~astropy.table.QTable`
-        Table to write.
-    path : str or path-like
-        Path of the file to write, which ends in .ecsv.
-    overwrite : bool
-        Whether an existing file may be replaced.
-
-    Raises
-    ------
-    WriteError
-        If the file exists or cannot be written, or has another suffix.
-    """
-    if Path(path).suffix.lower() != ".ecsv":
-        raise WriteError(f"ends in {Path(path).suffix!r}, expected .ecsv", subject=path)
-    with atomic_write(path, overwrite) as temporary:
-        table.write(temporary, format="ascii.ecsv")
-
-
 def _curve_hdu(curve: LightCurve) -> fits.BinTableHDU:
     """Return the table of the light curves, with the cards of the FITS standard for times."""
     table = curve.table

@@ -1,9 +1,11 @@
-"""Functions that the readers and writers of x1d and c1d files share."""
+"""Functions that the readers and writers of tables in x1d, c1d and ECSV files share."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy import coordinates
@@ -14,10 +16,14 @@ from astropy.modeling.models import Mapping as AxisMapping
 from gwcs import WCS, coordinate_frames
 from numpy.typing import NDArray
 
-from glue_lrs.errors import ProductError, listed, quoted
+from glue_lrs.errors import ProductError, WriteError, listed, quoted
+from glue_lrs.io.files import atomic_write
 from glue_lrs.io.headers import set_card
 from glue_lrs.io.x1d_layout import CARD_COMMENTS
 from glue_lrs.spectra.columns import FLAGS
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 #: Spelling of units before pipeline version 1.3, and their current spelling.
 _OLD_UNITS = {"(MJy/sr)^2": "MJy^2 / sr^2"}
@@ -58,6 +64,29 @@ def named(
     if not all(isinstance(hdu, fits.BinTableHDU) for hdu in tables):
         raise ProductError(f"{name} is an image, expected a table")
     return tables
+
+
+def write_ecsv(table: Table, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Write a table of astropy to an ECSV file.
+
+    Parameters
+    ----------
+    table : `~astropy.table.Table`
+        Table to write.
+    path : str or path-like
+        Path of the file to write, which ends in .ecsv.
+    overwrite : bool
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    WriteError
+        If the file exists or cannot be written, or has another suffix.
+    """
+    if Path(path).suffix.lower() != ".ecsv":
+        raise WriteError(f"ends in {Path(path).suffix!r}, expected .ecsv", subject=path)
+    with atomic_write(path, overwrite) as temporary:
+        table.write(temporary, format="ascii.ecsv")
 
 
 def read_columns(

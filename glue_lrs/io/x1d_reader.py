@@ -31,10 +31,13 @@ from glue_lrs.spectra.segments import (
     join_segments,
     spans,
 )
-from glue_lrs.spectra.times import TIMES, matching_times
+from glue_lrs.spectra.times import DRIFT, TIMES, matching_times
 
 if TYPE_CHECKING:
     from glue_lrs.io.files import Source
+
+#: Columns with one value for each integration, and their units.
+_ROW_COLUMNS = {name: unit for name, (_, unit) in (*TIME_COLUMNS.items(), *DRIFT.items())}
 
 #: Names that columns had before pipeline version 1.3, and their current names.
 _OLD_NAMES = {"ERROR": "FLUX_ERROR", "BERROR": "BKGD_ERROR"}
@@ -199,7 +202,7 @@ def _read_table(
     columns = tables.read_columns(hdu, stored_names, units)
     times = None
     if columns["WAVELENGTH"].ndim == 2:
-        stored = {name: native(data[names[name]]) for name in TIME_COLUMNS if name in names}
+        stored = {name: native(data[names[name]]) for name in _ROW_COLUMNS if name in names}
         odd = next((name for name, values in stored.items() if values.ndim != 1), None)
         if odd is not None:
             raise ProductError(f"{odd} has the shape {stored[odd].shape}, expected ({len(data)},)")
@@ -225,7 +228,7 @@ def _read_table(
 
 
 def _times_table(columns: dict[str, NDArray[Any]]) -> Table:
-    return Table(columns, units={name: TIME_COLUMNS[name][1] for name in columns})
+    return Table(columns, units={name: _ROW_COLUMNS[name] for name in columns})
 
 
 def _times_from_cards(keywords: list[dict[str, Any]]) -> Table:

@@ -20,6 +20,7 @@ from glue_lrs.io.image_writer import times_hdu
 from glue_lrs.io.provenance import PROVENANCE_KEY
 from glue_lrs.spectra.columns import COLUMNS, OPTIONAL_COLUMNS, column_units
 from glue_lrs.spectra.provenance import json_tree
+from glue_lrs.spectra.times import DRIFT
 
 if TYPE_CHECKING:
     from glue_lrs.spectra.extraction import Extraction
@@ -132,6 +133,12 @@ def _table_hdus(extraction: Extraction) -> list[fits.BinTableHDU]:
         for name in OPTIONAL_COLUMNS
         if name in extraction.columns
     ]
+    if extraction.is_stack and extraction.times is not None:
+        table_columns += [
+            fits.Column(name=name, format="D", unit=unit, array=np.asarray(extraction.times[name]))
+            for name, (_, unit) in DRIFT.items()
+            if name in extraction.times.colnames
+        ]
     return [*hdus, tables.new_table(table_columns, layout.EXTENSION, _keywords(extraction))]
 
 

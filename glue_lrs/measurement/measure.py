@@ -11,6 +11,7 @@ import numpy as np
 from glue_lrs._utils.validation import check_number
 from glue_lrs.errors import LRSError, ReferenceFileError, SourceError, quoted
 from glue_lrs.fitting.cutout import SlitCutout
+from glue_lrs.fitting.drift import DriftModel
 from glue_lrs.fitting.engine import correlation, trace_basis, typical_width
 from glue_lrs.fitting.source_model import SourceModel
 from glue_lrs.fitting.source_search import NEAR, search_residuals
@@ -18,7 +19,6 @@ from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.image.source_position import SourcePosition, expected_position
 from glue_lrs.instrument import FWHM, PIXEL_SCALE
 from glue_lrs.measurement.band_fit import BandFit, assign_bands
-from glue_lrs.measurement.integration_shifts import background_model, integration_shifts
 from glue_lrs.measurement.measurement import DetectedSource, Measurement
 from glue_lrs.measurement.outliers import deviations
 from glue_lrs.profiles.diffraction import profile_fwhm
@@ -66,7 +66,7 @@ def measure(
         the header. A note is added if the difference exceeds both this value and three times the
         error of the measured position.
     integrations : bool
-        Whether the shift of the sources is measured in each integration of a stack.
+        Whether shift and width of the sources are measured in each integration of a stack.
     pixel_scale : float
         Width of a column in arcsec.
 
@@ -171,11 +171,10 @@ class _Evaluation:
         )
         fwhm_error = np.sqrt(np.einsum("ni,nij,nj->n", gradient, bands_fit.covariance, gradient))
         column, profile, profile_error = self._profile(self.traces[target])
-        shift, shift_error = None, None
+        drift = None
         if integrations and self.image.is_stack:
-            shift, shift_error = integration_shifts(
-                self.image, self.model, self.fit, self.correlation
-            )
+            model = DriftModel(self.model, self.fit, len(self.image.data))
+            drift = model.measure(self.image)
         smooth = slice(parameters.shift.size + parameters.bend.size, None)
         measurement = Measurement(
             label=self.image.label,
@@ -206,8 +205,7 @@ class _Evaluation:
             noise_factor=self.scale,
             unit=self.image.unit.to_string(),
             pixel_scale=slit.scale,
-            shift=shift,
-            shift_error=shift_error,
+            drift=drift,
         )
         return replace(measurement, notes=tuple(self.notes + _notes(measurement)))
 
@@ -257,7 +255,7 @@ class _Evaluation:
         """Return row, column and deviation of each rejected pixel, shape (3, pixel)."""
         slit, linear = self.slit, self.fit.linear
         row, column = np.nonzero(slit.good & ~self.model.good)
-        sources = linear.model - background_model(linear, len(self.traces))
+        sources = linear.model - linear.background
         found = deviations(slit.data, linear.model, sources, self.model.good, (row, column))
         return np.stack([slit.rows[row], slit.columns[column], found])
 
@@ -306,7 +304,7 @@ class _Evaluation:
         The result consists of the columns in the reference row, the mean profile and its error.
         """
         slit, linear, variance = self.slit, self.fit.linear, self.model.variance
-        sources = linear.model - background_model(linear, len(self.traces))
+        sources = linear.model - linear.background
         clean = np.where(self.model.good, slit.data - linear.model, 0.0) + sources
         shift = trace - float(np.interp(slit.reference, slit.rows, trace))
         good = (self.model.good / variance > 0).astype(float)

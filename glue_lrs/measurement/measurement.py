@@ -21,6 +21,7 @@ from glue_lrs.apertures.background import Background
 from glue_lrs.instrument import FWHM, PIXEL_SCALE, expected_fwhm
 from glue_lrs.measurement.report import (
     band_table,
+    drift_table,
     measurement_dict,
     measurement_report,
     plus_minus,
@@ -35,6 +36,7 @@ from glue_lrs.profiles.diffraction import (
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
+    from glue_lrs.fitting.drift import Drift
     from glue_lrs.image.source_position import SourcePosition
 
 #: Minimum total width of the background regions in columns. Narrower regions are extended towards
@@ -165,9 +167,9 @@ class Measurement:
         Unit of the image, and so of the profile and of the fluxes of the sources.
     pixel_scale : float
         Width of a column in arcsec.
-    shift, shift_error : ndarray, optional
+    drift : Drift, optional
         Shift of the sources in each integration of a stack relative to the mean image in columns,
-        and its 1-sigma error, shape (integration,).
+        width relative to it, and 1-sigma errors.
     notes : tuple of str
         Texts about results that are unexpected or may affect an extraction.
     """
@@ -200,8 +202,7 @@ class Measurement:
     noise_factor: float
     unit: str = ""
     pixel_scale: float = PIXEL_SCALE
-    shift: Array | None = None
-    shift_error: Array | None = None
+    drift: Drift | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -240,6 +241,16 @@ class Measurement:
         if self.offset is None:
             return None
         return abs(self.offset) <= max(self.tolerance, 3.0 * self.column_error)
+
+    @property
+    def shift(self) -> Array | None:
+        """Shift of the sources in each integration of a stack in columns, shape (integration,)."""
+        return None if self.drift is None else self.drift.shift
+
+    @property
+    def shift_error(self) -> Array | None:
+        """1-sigma error of `shift`."""
+        return None if self.drift is None else self.drift.shift_error
 
     @cached_property
     def point_spread(self) -> DiffractionProfile:
@@ -471,6 +482,7 @@ class Measurement:
 
     table = cached_property(band_table)
     source_table = cached_property(source_table)
+    drift_table = cached_property(drift_table)
     report = measurement_report
     to_dict = measurement_dict
 

@@ -9,7 +9,7 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
-from glue_lrs.errors import escaped
+from glue_lrs.errors import LRSError, escaped
 from glue_lrs.instrument import expected_fwhm
 
 if TYPE_CHECKING:
@@ -61,6 +61,29 @@ def source_table(measurement: Measurement) -> QTable:
     return QTable(columns, names=names, units={"column": u.pix, "column_error": u.pix})
 
 
+def drift_table(measurement: Measurement) -> QTable:
+    """Return a table with shift and width for each integration of a stack.
+
+    Raises
+    ------
+    LRSError
+        If the measurement has no drift, because the image is no stack, for example.
+    """
+    drift = measurement.drift
+    if drift is None:
+        raise LRSError("has no drift, expected a stack of integrations", subject=measurement.label)
+    return QTable(
+        {
+            "integration": np.arange(1, drift.shift.size + 1),
+            "shift": drift.shift * u.pix,
+            "shift_error": drift.shift_error * u.pix,
+            "width": drift.width,
+            "width_error": drift.width_error,
+        },
+        meta={"image": measurement.label, "column": measurement.column, "row": measurement.row},
+    )
+
+
 def measurement_report(measurement: Measurement) -> str:
     """Return a text with all results of a measurement."""
     m = measurement
@@ -85,12 +108,17 @@ def measurement_report(measurement: Measurement) -> str:
         column = plus_minus(m.target.centroid[n], m.target.centroid_error[n])
         width = plus_minus(m.fwhm[n], m.fwhm_error[n])
         lines.append(f"  {m.bands[n]:6.2f}        {column:<17} {width:<17} {expected[n]:.3f}")
-    if m.shift is not None and m.shift_error is not None:
-        lines.append(
-            f"integrations: {m.shift.size}, the position scatters by "
-            f"{float(np.nanstd(m.shift)):.4f} columns "
-            f"(expected from the noise: {float(np.nanmedian(m.shift_error)):.4f})"
-        )
+    if m.drift is not None:
+        drift = m.drift
+        for name, values, errors, unit in (
+            ("position", drift.shift, drift.shift_error, " columns"),
+            ("relative width", drift.width, drift.width_error, ""),
+        ):
+            scatter, expected_scatter = float(np.nanstd(values)), float(np.nanmedian(errors))
+            lines.append(
+                f"integrations: {values.size}, the {name} scatters by {scatter:.4f}{unit} "
+                f"(expected from the noise: {expected_scatter:.4f})"
+            )
     lines.append(f"fit: reduced chi-square {m.chi2:.2f}, {m.rejected} outliers rejected")
     if m.noise_factor > 1.0:
         lines.append(
@@ -154,6 +182,8 @@ def measurement_dict(measurement: Measurement) -> dict[str, Any]:
         "trace": {"column": m.trace, "bend": m.bend},
         "shift": m.shift,
         "shift_error": m.shift_error,
+        "relative_width": None if m.drift is None else m.drift.width,
+        "relative_width_error": None if m.drift is None else m.drift.width_error,
         "rejected": m.rejected,
         "chi2": m.chi2,
         "noise_factor": m.noise_factor,

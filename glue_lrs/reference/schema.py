@@ -162,6 +162,8 @@ OPTIONS: dict[str, _Check] = {
     "correction": validation.one_of("table", "profile"),
     "filled_pixels": validation.one_of("keep", "lost"),
     "time_outliers": validation.one_of("keep", "lost", "replace"),
+    "drift": validation.one_of("keep", "correct"),
+    "hot_pixels": validation.one_of("keep", "lost"),
     "optimal_mode": validation.or_null(validation.one_of(*OPTIMAL_MODES)),
     "source_type": validation.or_null(validation.one_of_any_case(*SOURCE_TYPES)),
     "noise": validation.one_of(*NOISES),

@@ -6,7 +6,7 @@ flat-field error. The variance planes are estimated from the noisy data, as in t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -195,6 +195,7 @@ def observe_stack(
     sources: Array,
     sky: Array,
     factors: Array,
+    images: Callable[[slice], Array] | None = None,
 ) -> Observation:
     """Simulate a stack of integrations with the same flat-field error.
 
@@ -204,6 +205,9 @@ def observe_stack(
         Same parameters as in `observe`.
     factors : ndarray
         Factor that multiplies `sources` in each integration, shape (integration,).
+    images : callable, optional
+        Function that returns the surface brightness of the sources in a slice of the integrations,
+        which replaces `sources` in the observed planes, shape (integration, row, column).
 
     Returns
     -------
@@ -219,7 +223,8 @@ def observe_stack(
     planes[2] = rnoise
     for start in range(0, factors.size, _BLOCK):
         block = slice(start, start + _BLOCK)
-        signal = moved_charge(sources * factors[block, np.newaxis, np.newaxis], strength) + sky
+        light = sources if images is None else images(block)
+        signal = moved_charge(light * factors[block, np.newaxis, np.newaxis], strength) + sky
         data = _expose(rng, signal, electrons, noise, scene)
         planes[1, block] = np.maximum(data, 0.0) / electrons
         data *= flat

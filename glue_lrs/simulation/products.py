@@ -168,6 +168,7 @@ def integration_stack(
     first: int,
     segment: int,
     n_total: int | None,
+    shifts: ArrayLike | None = None,
 ) -> Simulated:
     """Simulate a stack of integrations. The parameters are described in `Scene.calints`."""
     if n_int < 1 or first < 1:
@@ -179,9 +180,17 @@ def integration_stack(
         raise optics.SceneError(
             f"factors has shape {scale.shape}, expected ({n_int},), none below 0"
         )
+    moved = None if shifts is None else np.asarray(shifts, dtype=float)
+    if moved is not None and not (moved.shape == (n_int,) and np.isfinite(moved).all()):
+        raise optics.SceneError(f"shifts has shape {moved.shape}, expected ({n_int},), all finite")
     rng, geometry = _generator(scene, "calints", product.exp_type), product.geometry
     sources, sky = _source_image(scene, geometry, 0.0), _background_image(scene, geometry)
-    observation = observe_stack(scene, rng, geometry, sources, sky, scale)
+    images = None
+    if moved is not None:  # the images of a block at a time
+        images = lambda block: np.array(  # noqa: E731
+            [_source_image(scene, geometry, shift * optics.PIXEL_SCALE) for shift in moved[block]]
+        )
+    observation = observe_stack(scene, rng, geometry, sources, sky, scale, images)
     last = first + n_int - 1
     product = replace(
         product,

@@ -322,6 +322,7 @@ class Scene:
         n_int: int = 10,
         *,
         factors: ArrayLike | None = None,
+        shifts: ArrayLike | None = None,
         calibrated: bool = True,
         first: int = 1,
         segment: int = 1,
@@ -337,6 +338,9 @@ class Scene:
             Number of integrations in the file.
         factors : array_like, optional
             Factor that multiplies the flux of all sources in each integration, shape (n_int,).
+        shifts : array_like, optional
+            Displacement of all sources in each integration in columns, shape (n_int,). The true
+            values are those without it.
         calibrated : bool
             Whether the stack is in MJy/sr, as in `s2d`.
         first : int
@@ -363,7 +367,9 @@ class Scene:
         """
         geometry = self._distorted(slitless(column))
         product = Product("calints", geometry, calibrated, False, SLITLESS, datamodel)
-        return integration_stack(self, product, n_int, factors, first, segment, n_total)
+        return integration_stack(
+            self, product, n_int, factors, first, segment, n_total, shifts=shifts
+        )
 
     def slit_calints(
         self,

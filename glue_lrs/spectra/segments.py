@@ -22,7 +22,7 @@ from glue_lrs.errors import LRSWarning, ProductError, quoted
 from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.findings import Finding
 from glue_lrs.spectra.provenance import Provenance, column_sums
-from glue_lrs.spectra.times import TIMES, times_table
+from glue_lrs.spectra.times import DRIFT, TIMES, times_table
 
 #: Header cards that are equal in all segments of an exposure.
 EXPOSURE_CARDS = (
@@ -162,9 +162,14 @@ def complete_times(extraction: Extraction, numbers: NDArray[np.int_]) -> Table:
     """
     segment = LazyHeader.view(extraction.header).get("EXSEGNUM", 1)
     made = times_table(numbers, segment if isinstance(segment, int) else 1, None)
-    for name in ("SEGMENT", *TIMES):
-        if extraction.times is not None and name in extraction.times.colnames:
-            made[name][:] = np.asarray(extraction.times[name])
+    known = extraction.times
+    for name in ("SEGMENT", *TIMES, *DRIFT):
+        if known is None or name not in known.colnames:
+            continue
+        if name in made.colnames:
+            made[name][:] = np.asarray(known[name])
+        else:
+            made[name] = known[name]
     return made
 
 
@@ -227,7 +232,10 @@ def join_segments(
         columns=columns,
         header=joined_header(first.header, np.concatenate(numbers)),
         keywords_source=keywords,
-        times=vstack([complete_times(parts[index], numbers[index]) for index in order]),
+        # A segment may have no columns of the drift.
+        times=vstack([complete_times(parts[index], numbers[index]) for index in order]).filled(
+            np.nan
+        ),
         int_times=_all_rows(known),
         provenance=provenance,
         filename=name or f"{first.filename or names[0]} and {count}",

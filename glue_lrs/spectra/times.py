@@ -20,6 +20,16 @@ TIMES = {
 SEGMENT = "SEGMENT"
 
 
+#: Columns with the drift of the source in the times of a stack (`glue_lrs.fitting.drift`), and
+#: attribute and unit of each: displacement in columns, width relative to the mean, and errors.
+DRIFT = {
+    "SHIFT": ("shift", "pix"),
+    "SHIFT_ERROR": ("shift_error", "pix"),
+    "WIDTH": ("width", None),
+    "WIDTH_ERROR": ("width_error", None),
+}
+
+
 def times_table(numbers: ArrayLike, segments: ArrayLike, known: Table | None) -> Table:
     """Make a table with INT_NUM, SEGMENT and the times of each integration.
 

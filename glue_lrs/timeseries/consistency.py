@@ -14,19 +14,20 @@ variance is propagated.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from glue_lrs._utils.statistics import nanmedian
+from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.findings import SIGNIFICANT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from glue_lrs._utils.typing import Array, Mask
-    from glue_lrs.spectra.extraction import Extraction
 
 #: Number of good elements to which a replaced element is scaled. It adds a third of the noise of an
 #: element, and ten elements are 0.2 um, over which the depth of a transit hardly changes.
@@ -40,18 +41,38 @@ _TOLERANCE = 0.01
 _BLOCK = 1024
 
 
-def lost_elements(extraction: Extraction) -> Mask:
-    """Return the mask of lost elements of a stack, shape (integration, n_wave)."""
-    flux = extraction.columns["FLUX"]
-    lost = extraction.mask | ~np.isfinite(flux)
-    for name in ("FLUX_VAR_POISSON", "FLUX_VAR_RNOISE"):
-        if name in extraction.columns:  # an infinite variance means that the error is unknown
-            lost |= np.isinf(extraction.columns[name])
-    pixels = extraction.columns.get("NPIXELS")
+def lost_elements(columns: Mapping[str, Any], most: Array | None = None) -> Mask:
+    """Return the mask of lost elements of a stack, shape (integration, n_wave).
+
+    Parameters
+    ----------
+    columns : mapping of str to ndarray
+        Columns of the spectra, shape (integration, n_wave).
+    most : ndarray, optional
+        Largest NPIXELS of each element, shape (n_wave,), by default that of these spectra.
+    """
+    lost = unusable_elements(columns)
+    pixels = columns.get("NPIXELS")
     if pixels is not None:
-        most = np.where(lost, -np.inf, pixels).max(axis=0)
-        lost |= pixels < most - _TOLERANCE  # False for NaN
+        if most is None:
+            most = most_pixels(columns, lost)
+        lost = lost | (pixels < most - _TOLERANCE)  # False for NaN
     return lost
+
+
+def unusable_elements(columns: Mapping[str, Any]) -> Mask:
+    """Return the mask of elements that are masked, or have no flux or no finite variance."""
+    flux = columns["FLUX"]
+    lost = ((columns["DQ"] & DO_NOT_USE) != 0) | ~np.isfinite(flux)
+    for name in ("FLUX_VAR_POISSON", "FLUX_VAR_RNOISE"):
+        if name in columns:  # an infinite variance means that the error is unknown
+            lost |= np.isinf(columns[name])
+    return np.asarray(lost)
+
+
+def most_pixels(columns: Mapping[str, Any], lost: Mask) -> Array:
+    """Return the largest NPIXELS of each element where it is not lost, shape (n_wave,)."""
+    return np.asarray(np.where(lost, -np.inf, columns["NPIXELS"]).max(axis=0))
 
 
 def mean_spectrum(flux: Array, variance: Array, good: Mask) -> Array:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from glue_lrs._utils.typing import Array, Mask
+    from glue_lrs.fitting.drift import Drift
     from glue_lrs.spectra.findings import Finding
 
 
@@ -69,6 +70,8 @@ class LightCurve:
         Unit of the flux, Jy or DN/s.
     out_of_transit : ndarray of bool, optional
         Mask of the points from which the scatter was measured, shape (n,). None: all points.
+    drift : Drift, optional
+        Position and width of the source in each integration, if the spectra have them.
     header : `~astropy.io.fits.Header`
         Primary header of the spectra, stored as a copy (`LazyHeader`).
     provenance : LightCurveProvenance
@@ -90,6 +93,7 @@ class LightCurve:
     elements: NDArray[np.int_]
     unit: str
     out_of_transit: Mask | None = None
+    drift: Drift | None = None
     header: fits.Header = field(default_factory=fits.Header)
     provenance: LightCurveProvenance
     findings: tuple[Finding, ...] = ()
@@ -125,8 +129,10 @@ class LightCurve:
         The columns are ``time``, ``flux``, ``flux_err`` and ``replaced`` (number of replaced
         wavelength elements) of the white light curve, and ``flux_1``, ``flux_err_1``,
         ``replaced_1`` and so on of the bins. Their descriptions, and ``meta["bands"]``, contain the
-        wavelengths. ``meta["header"]`` has cards of the header, ``meta["time"]`` the label of the
-        times, and ``meta["glue_lrs"]`` the provenance.
+        wavelengths. If the drift of the source is known, ``shift`` is its displacement from the
+        mean position in columns, ``width`` its width relative to the mean, and ``shift_err`` and
+        ``width_err`` are their errors. ``meta["header"]`` has cards of the header,
+        ``meta["time"]`` the label of the times, and ``meta["glue_lrs"]`` the provenance.
         """
         table = TimeSeries(time=self.time)
         bands = []
@@ -148,6 +154,11 @@ class LightCurve:
                     "photon_noise": _number(self.expected_photon_noise[band]),
                 }
             )
+        if self.drift is not None:
+            table["shift"] = u.Quantity(self.drift.shift, u.pix)
+            table["shift_err"] = u.Quantity(self.drift.shift_error, u.pix)
+            table["width"] = u.Quantity(self.drift.width)
+            table["width_err"] = u.Quantity(self.drift.width_error)
         cards = ("TELESCOP", "INSTRUME", "FILTER", "EXP_TYPE", "TARGNAME", "TARGPROP", "OBSLABEL")
         known = LazyHeader.view(self.header)
         table.meta = {

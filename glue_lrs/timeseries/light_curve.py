@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from numbers import Integral
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy import units as u
@@ -18,17 +17,16 @@ from glue_lrs._utils.validation import check_choice, check_fraction
 from glue_lrs.errors import LostPixelsWarning, LRSError, quoted
 from glue_lrs.spectra.findings import SIGNIFICANT, Finding, emit, worst_first
 from glue_lrs.spectra.provenance import file_record, package_versions
-from glue_lrs.timeseries.consistency import ConsistentSpectra, lost_elements, mean_spectrum
+from glue_lrs.timeseries.band_sums import BandSums
 from glue_lrs.timeseries.curve import LightCurve, LightCurveProvenance, typical
 from glue_lrs.timeseries.noise import point_scatter
-from glue_lrs.timeseries.source import stack_from
+from glue_lrs.timeseries.source import chunks_from
 from glue_lrs.timeseries.times import mid_times
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
-    from glue_lrs.spectra.extraction import Extraction
     from glue_lrs.spectra.provenance import Provenance
-    from glue_lrs.timeseries.source import Source
+    from glue_lrs.timeseries.source import Source, SpectralChunks
 
 #: Wavelengths in micron that are used by default: at shorter ones the dispersion of the prism folds
 #: over, and at longer ones LRS detects few photons of a star.
@@ -36,19 +34,6 @@ DEFAULT_RANGE = (5.0, 12.0)
 
 #: A scatter is reported if it exceeds the propagated error by this factor, and significantly.
 _EXCESS = 1.2
-
-
-class _Selected(NamedTuple):
-    """Arrays of the integrations and wavelength elements of light curves.
-
-    All have the shape (integration, element), apart from the wavelengths.
-    """
-
-    wavelength: Array
-    flux: Array
-    variance: Array
-    photon: Array
-    good: Mask
 
 
 def light_curve(
@@ -71,8 +56,10 @@ def light_curve(
 
     Parameters
     ----------
-    source : Extraction, `~specutils.Spectrum`, path, or sequence of paths
-        Stack of spectra of shape (integration, n_wave), or x1dints files.
+    source : Extraction, ChunkedExtraction, `~specutils.Spectrum`, path, or sequence of paths
+        Stack of spectra of shape (integration, n_wave), or x1dints files. The spectra of a
+        `~glue_lrs.extraction.chunks.ChunkedExtraction` are extracted and summed in chunks, so that
+        the memory does not depend on the number of integrations.
     wavelength_range : (float, float) or `~astropy.units.Quantity`, optional
         Shortest and longest wavelength in micron, by default 5 to 12, or the first and the last
         edge of `bins`.
@@ -117,24 +104,21 @@ def light_curve(
     check_choice("weights", weights, ("sum", "inverse_variance"))
     check_choice("error", error, ("propagated", "scatter"))
     max_replaced = check_fraction("max_replaced", max_replaced)
-    stack = stack_from(source)
+    spectra = chunks_from(source)
     edges = band_edges(wavelength_range, bins)
-    times = mid_times(stack, time)
-    chosen, findings = _select(stack, times.rows, edges, max_replaced)
-    spectrum = mean_spectrum(chosen.flux, chosen.variance, chosen.good)
-    weight = _weights(chosen, spectrum, edges, weights)
-    both = np.stack([chosen.variance, chosen.photon])
-    spectra = ConsistentSpectra(chosen.flux, both, chosen.good, spectrum)
-    flux, (variance, photon) = spectra.band_sums(weight)
-    used = weight != 0
-    replaced = (~chosen.good).astype(int) @ used.T
-    incomplete = _replaced_share(chosen, weight * spectrum) > max_replaced
-    findings += _lost_findings(incomplete, max_replaced)
+    times = mid_times(
+        spectra.number, spectra.times, spectra.int_times, time, subject=spectra.filename
+    )
+    sums = BandSums.from_chunks(spectra, times.rows, edges, weights, max_replaced)
+    flux, incomplete = sums.flux.copy(), sums.replaced_share > max_replaced
+    findings = [*sums.findings, *_lost_findings(incomplete, max_replaced)]
     flux[incomplete] = np.nan
-    sigma = np.sqrt(np.where(incomplete | ~(variance > 0), np.nan, variance))
-    noise = np.sqrt(np.where(incomplete | ~(photon > 0), np.nan, photon))
+    sigma, noise = (
+        np.sqrt(np.where(incomplete | ~(variance > 0), np.nan, variance))
+        for variance in (sums.variance, sums.photon)
+    )
     days = times.time.mjd
-    outside = _out_of_transit(out_of_transit, days, times.rows, len(stack.mask))
+    outside = _out_of_transit(out_of_transit, days, times.rows, spectra.number)
     if outside is None:
         scatter = np.array([point_scatter(one) for one in flux.T])
     else:
@@ -142,7 +126,7 @@ def light_curve(
     findings += _scatter_findings(scatter, sigma, flux)
     own = worst_first([*times.findings, *findings])
     # lost pixels are replaced
-    kept = [one for one in stack.findings if not isinstance(one.message, LostPixelsWarning)]
+    kept = [one for one in spectra.findings if not isinstance(one.message, LostPixelsWarning)]
     recorded = worst_first([*own, *kept])
     parameters = {
         "edges": edges.tolist(),
@@ -160,27 +144,21 @@ def light_curve(
         propagated=sigma,
         photon_noise=noise,
         scatter=scatter,
-        replaced=replaced,
-        elements=used.sum(axis=1),
-        unit=stack.units.get("FLUX", ""),
+        replaced=sums.replaced,
+        elements=sums.elements,
+        unit=spectra.unit,
         out_of_transit=outside,
-        header=stack.header,
-        provenance=_provenance(parameters, source, stack, recorded),
+        drift=sums.drift,
+        header=spectra.header,
+        provenance=_provenance(parameters, spectra, recorded),
         findings=recorded,
     )
     if check:
-        emit(own, stack.filename or "")
+        emit(own, spectra.filename or "")
     return curve
 
 
 # --- input ----------------------------------------------------------------------------------------
-
-
-def _files(source: Source, stack: Extraction) -> list[str]:
-    """Return the paths of the files of a source, as far as they are known."""
-    if isinstance(source, Sequence) and not isinstance(source, str):
-        return [os.fspath(one) for one in source]
-    return [] if stack.filename is None else [stack.filename]
 
 
 def band_edges(wavelength_range: Any, bins: Any) -> Array:
@@ -230,104 +208,7 @@ def _ascending(name: str, values: Any, number: int | None = None) -> Array:
     return np.asarray(array, dtype=float)
 
 
-def _select(
-    stack: Extraction, rows: Any, edges: Array, max_replaced: float
-) -> tuple[_Selected, list[Finding]]:
-    """Return the elements in the wavelength range that are lost in few of the integrations."""
-    wave = stack.wavelength
-    low, high = edges[0]
-    inside = np.flatnonzero((wave >= low) & (wave <= high))
-    if inside.size == 0:
-        raise LRSError(
-            f"has no wavelength from {low:g} to {high:g} um, expected some of "
-            f"{np.nanmin(wave):.2f} to {np.nanmax(wave):.2f}",
-            subject=stack.filename,
-        )
-    part = np.ix_(rows, inside)
-    good = ~lost_elements(stack)[part]
-    lost = (~good).mean(axis=0)
-    kept = lost <= max_replaced
-    findings = []
-    if not kept.all():
-        number = int((~kept).sum())
-        gone = wave[inside][~kept]
-        where = f"{gone.min():.2f} to {gone.max():.2f} um" if number > 1 else f"{gone[0]:.2f} um"
-        text = (
-            f"{number} of {kept.size} wavelength elements are left out (at {where}), as they are "
-            f"lost in more than {max_replaced:.0%} of the integrations"
-        )
-        findings.append(Finding("elements_left_out", text, {"elements": number, "all": kept.size}))
-    if (number := int((~good[:, kept]).sum())) > 0:
-        total = good[:, kept].size
-        text = (
-            f"{number} of {total} values lost pixels, and are replaced by the mean spectrum scaled "
-            "to their neighbours"
-        )
-        findings.append(Finding("elements_replaced", text, {"values": number, "all": total}))
-    at = np.ix_(rows, inside[kept])
-    variance, photon = (one[at] for one in _variances(stack.columns))
-    flux = np.asarray(stack.columns["FLUX"][at], dtype=float)
-    return _Selected(wave[inside[kept]], flux, variance, photon, good[:, kept]), findings
-
-
-def _variances(columns: Mapping[str, Any]) -> tuple[Array, Array]:
-    """Return the variances that differ between integrations, and those of the Poisson noise.
-
-    The error of the flat field, which is the same in all integrations, is included only if the
-    spectra have no column with the variances of the other components. Unknown values are 0.
-    """
-    shape = columns["FLUX"].shape
-    poisson, read = (columns.get(f"FLUX_VAR_{name}") for name in ("POISSON", "RNOISE"))
-    photon = np.zeros(shape) if poisson is None else _known(poisson)
-    total = photon + (np.zeros(shape) if read is None else _known(read))
-    if not (total > 0).any() and "FLUX_ERROR" in columns:
-        total = _known(columns["FLUX_ERROR"]) ** 2
-    return total, photon
-
-
-def _known(values: Any) -> Array:
-    return np.where(np.isfinite(values) & (values > 0), values, 0.0)
-
-
-# --- sums -----------------------------------------------------------------------------------------
-
-
-def _weights(chosen: _Selected, spectrum: Array, edges: Array, kind: str) -> Array:
-    """Return the weights of the elements in each band, shape (band, element)."""
-    wave = chosen.wavelength
-    low, high = edges[:, :1], edges[:, 1:]
-    inside = (wave >= low) & ((wave < high) | (high == edges[0, 1]) & (wave <= high))
-    for (lower, upper), any_inside in zip(edges, inside.any(axis=1), strict=True):
-        if not any_inside:
-            raise LRSError(
-                f"there is no usable wavelength element from {lower:g} to {upper:g} um, expected "
-                "at least one in each bin",
-                subject="bins",
-            )
-    weight = inside.astype(float)
-    if kind == "sum":
-        return weight
-    known = chosen.good & (chosen.variance > 0)
-    if not known.any():
-        raise LRSError("is 'inverse_variance', but the spectra have no errors", subject="weights")
-    total, number = np.where(known, chosen.variance, 0.0).sum(axis=0), known.sum(axis=0)
-    mean = np.divide(total, number, out=np.full(wave.size, np.inf), where=number > 0)
-    signal = np.maximum(spectrum, 0.0)
-    for one in weight:
-        norm = float((one * signal**2 / mean).sum())
-        if norm > 0:
-            one *= signal / mean * float((one * spectrum).sum()) / norm
-    return weight
-
-
-def _replaced_share(chosen: _Selected, signal: Array) -> Array:
-    """Return the fraction of the flux of each point that is due to replaced elements.
-
-    `signal` is the weighted spectrum of each band, shape (band, element).
-    """
-    signal = np.abs(signal)
-    total = np.maximum(signal.sum(axis=1), np.finfo(float).tiny)
-    return np.asarray((~chosen.good) @ signal.T / total)
+# --- errors and record ---
 
 
 def _lost_findings(incomplete: Mask, max_replaced: float) -> list[Finding]:
@@ -366,9 +247,6 @@ def _out_of_transit(given: Any, mjd: Array, rows: Any, number: int) -> Mask | No
     return np.asarray(mask, dtype=bool)
 
 
-# --- errors and record ----------------------------------------------------------------------------
-
-
 def _scatter_findings(scatter: Array, sigma: Array, flux: Array) -> list[Finding]:
     """Return a finding if the white light curve scatters more than its errors."""
     number = int(np.isfinite(flux[:, 0]).sum())
@@ -399,14 +277,13 @@ def _scaled(sigma: Array, scatter: Array, flux: Array) -> Array:
 
 def _provenance(
     parameters: Mapping[str, Any],
-    source: Source,
-    stack: Extraction,
+    spectra: SpectralChunks,
     findings: Sequence[Finding],
 ) -> LightCurveProvenance:
     """Return the provenance, whose values are computed when first accessed."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    # The function must not refer to the stack, which would keep all columns in memory.
-    files, extraction = _files(source, stack), stack.provenance
+    # The function must not refer to the spectra, which would keep all columns in memory.
+    files, extraction = spectra.files, spectra.provenance
     return LightCurveProvenance(partial(_record, parameters, files, extraction, findings, now))
 
 

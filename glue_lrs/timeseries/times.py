@@ -10,19 +10,17 @@ from astropy.time import Time
 
 from glue_lrs.errors import Hint, LRSError, quoted
 from glue_lrs.spectra.findings import Finding
+from glue_lrs.spectra.times import TIMES, matching_times
 
 if TYPE_CHECKING:
+    from astropy.table import Table
     from numpy.typing import NDArray
 
     from glue_lrs._utils.typing import Array
-    from glue_lrs.spectra.extraction import Extraction
 
-#: Column with the middle of each integration in x1dints files, the same in the table INT_TIMES,
-#: and the time scale. Both are modified Julian dates, also where the name says BJD.
-_COLUMNS = (
-    ("TDB-MID", "int_mid_BJD_TDB", "tdb"),
-    ("MJD-AVG", "int_mid_MJD_UTC", "utc"),
-)
+#: Column with the middle of each integration in x1dints files, and the time scale. Both are
+#: modified Julian dates, also those that are called BJD in INT_TIMES.
+_COLUMNS = (("TDB-MID", "tdb"), ("MJD-AVG", "utc"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +45,13 @@ class MidTimes:
     findings: tuple[Finding, ...] = ()
 
 
-def mid_times(extraction: Extraction, time: Time | None = None) -> MidTimes:
+def mid_times(
+    number: int,
+    table: Table | None,
+    int_times: Table | None,
+    time: Time | None = None,
+    subject: str | None = None,
+) -> MidTimes:
     """Return the times of the integrations of a stack.
 
     Barycentric times (TDB) come from the columns of the x1dints, or else from INT_TIMES. If there
@@ -56,20 +60,23 @@ def mid_times(extraction: Extraction, time: Time | None = None) -> MidTimes:
 
     Parameters
     ----------
-    extraction : Extraction
-        Stack of spectra.
+    number : int
+        Number of integrations.
+    table, int_times : `~astropy.table.Table`, optional
+        Attributes `times` and `int_times` of the spectra (`Extraction`).
     time : `~astropy.time.Time`, optional
         Times that replace those of the stack, one for each integration. They are barycentric if
         their scale is "tdb"; times in another scale are converted to UTC.
+    subject : str, optional
+        Name of the spectra in messages.
 
     Raises
     ------
     LRSError
         If there are no times, or `time` has another number of them.
     """
-    number = len(extraction.columns["FLUX"])
     if time is None:
-        days, scale = _best(extraction, number)
+        days, scale = _best(table, int_times, number, subject)
     else:
         if not isinstance(time, Time) or time.shape != (number,):
             raise LRSError(
@@ -104,7 +111,9 @@ def mid_times(extraction: Extraction, time: Time | None = None) -> MidTimes:
     return MidTimes(time, known[first], reference, tuple(findings))
 
 
-def _best(extraction: Extraction, number: int) -> tuple[Array, str]:
+def _best(
+    table: Table | None, int_times: Table | None, number: int, subject: str | None
+) -> tuple[Array, str]:
     """Return the barycentric times, or those at the spacecraft if there are none, and their scale.
 
     Of several columns, that with the most times is used.
@@ -114,22 +123,22 @@ def _best(extraction: Extraction, number: int) -> tuple[Array, str]:
     LRSError
         If there are no times.
     """
-    table, stored = extraction.times, extraction.int_times
     candidates = []
-    for name, stored_name, scale in _COLUMNS:
+    stored = None
+    if table is not None and int_times is not None and "integration_number" in int_times.colnames:
+        numbers = np.asarray(table["INT_NUM"])
+        if np.unique(numbers).size == number:
+            stored = matching_times(numbers, int_times)
+    for name, scale in _COLUMNS:
         if table is not None and name in table.colnames:
             candidates.append((np.array(table[name], dtype=float), scale))
-        if table is not None and stored is not None and stored_name in stored.colnames:
-            numbers = np.asarray(table["INT_NUM"])
-            if np.unique(numbers).size == number:
-                known = dict(zip(stored["integration_number"], stored[stored_name], strict=True))
-                days = np.array([known.get(one, np.nan) for one in numbers], dtype=float)
-                candidates.append((days, scale))
+        if stored is not None:
+            candidates.append((np.array(stored[TIMES[name]], dtype=float), scale))
     candidates = [one for one in candidates if np.isfinite(one[0]).any()]
     if not candidates:
         raise LRSError(
             "the integrations have no times, expected TDB-MID or MJD-AVG, or INT_TIMES",
-            subject=extraction.filename,
+            subject=subject,
             hint=Hint.to("give {}", "time"),
         )
     return max(candidates, key=lambda one: (one[1] == "tdb", int(np.isfinite(one[0]).sum())))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.testing import assert_array_equal
 from glue_lrs import SlitImage
 from glue_lrs.errors import ProductError
 from glue_lrs.fitting.time_outliers import find_time_outliers
+from glue_lrs.simulation import Scene, Source
 from tests.helpers.images import COLUMNS, ROWS, stack
 
 N_INT = 30
@@ -197,3 +199,28 @@ def test_too_few_columns() -> None:
     wavelength[:, 20] = np.linspace(5, 12, ROWS)
     with pytest.raises(ProductError, match="has 1 columns with a wavelength, expected more than 4"):
         find_time_outliers(observed(wavelength=wavelength))
+
+
+def test_an_integration_that_lost_nearly_half_of_its_pixels_is_replaced_well() -> None:
+    """Its lost pixels, whose deviations count as 0, must not make its scatter seem small."""
+    scene = Scene(sources=(Source(flux=0.003),), exposure_time=30.0, flat_error=0.0, seed=2)
+    made = scene.calints(24)
+    data = made.image.data.copy()
+    data[5][np.random.default_rng(1).random(data.shape[1:]) < 0.45] = np.nan
+    found = find_time_outliers(replace(made.image, data=data))
+    mine = found.lost[0] == 5
+    at = tuple(found.lost[1:][:, mine])
+    sigma = np.sqrt(made.truth.var_poisson + made.truth.var_rnoise)[at]
+    errors = (found.lost_values["data"][mine] - made.truth.data[at]) / sigma
+    assert mine.sum() > 9000
+    assert np.sqrt(np.mean(errors**2)) < 0.5
+    assert found.outliers.shape[1] == 0
+
+
+def test_a_bright_pixel_lost_in_all_integrations_does_not_exclude_its_band() -> None:
+    scene = Scene(sources=(Source(flux=0.1),), exposure_time=30.0, flat_error=0.0, seed=2)
+    data = scene.calints(24).image.data.copy()
+    data[:, 100:300:12, 36] = np.nan
+    data[7, 150, 35] += 50000.0
+    found = find_time_outliers(replace(scene.calints(24).image, data=data))
+    assert [7, 150, 35] in found.outliers.T.tolist()

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from glue_lrs import Extract1D
-from glue_lrs.simulation import Scene, Simulated, Source
+from glue_lrs.errors import LRSWarning
+from glue_lrs.extraction.chunks import ChunkedExtraction
+from glue_lrs.simulation import Simulated
 from glue_lrs.timeseries import LightCurve, light_curve
+from tests.helpers.time_series import APERTURE, Defects, TimeSeries
 
-#: Aperture and background regions of the extraction, columns.
-APERTURE = (30, 41)
-BACKGROUND = [[4.5], [22.5], [48.5], [66.5]]
+#: 0.2% lost pixels, 0.1% cosmic rays, 1% hot pixels and a drift of 0.05 columns; or the first only.
+ALL, LOST = Defects(), Defects(rays=0.0, hot=0.0, drift=0.0)
+
+#: Settings of the extraction with which none of these defects matters.
+CLEAN = {"time_outliers": "replace", "drift": "correct", "hot_pixels": "lost"}
 
 
 @dataclass(frozen=True)
@@ -64,38 +71,31 @@ def transit(
     depth: float,
     *,
     seed: int = 0,
-    lost: float = 0.002,
+    defects: Defects = ALL,
+    settings: Mapping[str, Any] = CLEAN,
     bins: int = 20,
-    flux: float = 0.1,
     **options: Any,
 ) -> Transit:
-    """Simulate a transit of a bright star, extract it and make its light curves.
+    """Simulate a transit of a bright star, extract it in chunks and make its light curves.
 
-    `lost` is the fraction of pixels without a value, different ones in each integration. Another
-    0.5% are bad in all integrations. `options` are those of `light_curve`.
+    `settings` are those of the extraction, and `options` those of `light_curve`.
     """
-    phase = np.arange(number) / number
-    inside = (phase >= 0.3) & (phase < 0.7)
-    scene = Scene(sources=(Source(flux=flux),), exposure_time=30.0, seed=seed)
-    made = scene.calints(number, factors=np.where(inside, 1.0 - depth, 1.0))
-    rng = np.random.default_rng(seed)
-    bad = rng.random(made.image.data.shape) < lost
-    bad |= rng.random(made.image.data.shape[1:]) < 0.005
-    image = replace(made.image, data=np.where(bad, np.float32(np.nan), made.image.data))
-    extract = Extract1D.from_reference(
-        None, image.exp_type, xstart=APERTURE[0], xstop=APERTURE[1], bkg_coeff=BACKGROUND
-    )
-    curve = light_curve(extract.run(image, check=False), bins=bins, **options)
-    always = bad.all(axis=0)
-    return Transit(curve, inside, depth, photon_limit(made, curve, always))
+    series = TimeSeries(number=number, depth=depth, seed=seed, defects=defects)
+    image = series.chunk(0, number)
+    operator = Extract1D.from_reference(None, image.exp_type, **APERTURE, **settings)
+    chunks = ChunkedExtraction(operator, image)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRSWarning)  # lost pixels, about which the tests are
+        curve = light_curve(chunks, bins=bins, **options)
+    return Transit(curve, series.inside, depth, photon_limit(series.made, curve))
 
 
-def photon_limit(made: Simulated, curve: LightCurve, bad: np.ndarray) -> np.ndarray:
-    """Return the relative noise of the photons in the aperture, without pixels that are bad."""
+def photon_limit(made: Simulated, curve: LightCurve) -> np.ndarray:
+    """Return the relative noise of the photons of star and sky in the aperture, from the truth."""
     truth = made.truth
-    columns = slice(APERTURE[0], APERTURE[1] + 1)
-    variance = np.where(bad, 0.0, truth.var_poisson)[:, columns].sum(axis=1)
-    star = np.where(bad, 0.0, truth.data - truth.background)[:, columns].sum(axis=1)
+    columns = slice(APERTURE["xstart"], APERTURE["xstop"] + 1)
+    variance = truth.var_poisson[:, columns].sum(axis=1)
+    star = (truth.data - truth.background)[:, columns].sum(axis=1)
     found = []
     for low, high in curve.edges:
         rows = (truth.wavelength >= low) & (truth.wavelength < high)

@@ -1,0 +1,86 @@
+"""Drift of the source: position and width of each integration of a stack."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from glue_lrs.fitting.drift import DriftModel, share_drift_model, stack_drift
+from glue_lrs.image.stack import stack_part
+from glue_lrs.simulation import PSF, Scene, Source
+
+NUMBER = 30
+
+
+def stack(shifts: np.ndarray, seed: int = 3, **options: object) -> object:
+    scene = Scene(
+        sources=(Source(flux=0.03),), exposure_time=30.0, seed=seed, flat_error=0.0, **options
+    )
+    return scene.calints(len(shifts), shifts=shifts).image
+
+
+@pytest.mark.parametrize("size", [0.05, 0.5])
+def test_the_drift_of_a_simulated_star(size: float) -> None:
+    """With bad pixels, hot pixels and cosmic rays, and an eclipse of 50%."""
+    shifts = size * np.sin(np.linspace(0.0, 7.0, NUMBER)) / 2.0
+    factors = np.where(np.arange(NUMBER) % 10 < 4, 0.5, 1.0)
+    scene = Scene(
+        sources=(Source(flux=0.03),), exposure_time=30.0, seed=3, flat_error=0.0, bad_fraction=0.01
+    )
+    image = scene.calints(NUMBER, factors=factors, shifts=shifts).image
+    rng = np.random.default_rng(4)
+    data = image.data + np.where(rng.random(image.shape) < 0.01, 500.0, 0.0).astype(np.float32)
+    data[rng.random(data.shape) < 0.001] += 5000.0
+    found = stack_drift(replace(image, data=data))
+    difference = found.shift - shifts
+    difference -= difference.mean()
+    pulls = difference / found.shift_error
+    assert np.median(found.shift_error) < 6e-4
+    assert np.sqrt((pulls**2).mean()) < 1.6
+    assert np.polyfit(shifts, difference, 1)[0] == pytest.approx(0.0, abs=0.01)
+    # The width depends a little on the position within a pixel.
+    assert found.width == pytest.approx(np.ones(NUMBER), abs=0.005)
+
+
+def test_a_jump_of_two_columns_is_found() -> None:
+    shifts = np.where(np.arange(NUMBER) < 27, 0.0, 2.0)
+    found = stack_drift(stack(shifts))
+    assert found.shift[27:] - found.shift[:27].mean() == pytest.approx([2.0] * 3, abs=0.01)
+
+
+def test_the_width_of_each_integration() -> None:
+    """An integration with a PSF that is 2% wider."""
+    calm, wide = (
+        Scene(
+            sources=(Source(flux=0.03),), exposure_time=30.0, flat_error=0.0, seed=5,
+            psf=PSF(fwhm=tuple(width * one for one in PSF().fwhm)),
+        ).calints(NUMBER).image
+        for width in (1.0, 1.02)
+    )  # fmt: skip
+    data = calm.data.copy()
+    data[7] = wide.data[7]
+    found = stack_drift(replace(calm, data=data))
+    others = np.arange(NUMBER) != 7
+    assert found.width[7] == pytest.approx(1.02, abs=0.002)
+    assert found.width[others] == pytest.approx(np.ones(NUMBER - 1), abs=0.002)
+
+
+def test_an_integration_without_data_has_no_position() -> None:
+    image = stack(np.zeros(NUMBER))
+    data = image.data.copy()
+    data[4] = np.nan
+    found = stack_drift(replace(image, data=data))
+    assert np.flatnonzero(np.isnan(found.shift)).tolist() == [4]
+
+
+def test_the_parts_of_a_stack_have_its_positions() -> None:
+    image = stack(0.3 * np.linspace(-0.5, 0.5, NUMBER))
+    whole = stack_drift(image)
+    part = stack_part(image, slice(20, None))
+    share_drift_model(image, part)
+    for name in ("shift", "shift_error", "width", "width_error"):
+        expected = getattr(whole[20:], name)
+        np.testing.assert_allclose(getattr(stack_drift(part), name), expected, rtol=1e-6)
+    assert abs(DriftModel.from_stack(part).measure(part).shift.mean()) < 0.01
