@@ -87,9 +87,10 @@ class LazyPlane(ABC):
         return np.asarray(read[(_within(parts[0]), _within(parts[1]), *parts[2:])])
 
 
-def part_of(plane: Any, where: slice) -> Any:
-    """Return an array or a plane with some of the integrations, without reading it."""
-    return plane.part(where) if isinstance(plane, LazyPlane) else plane[where]
+def part_of(plane: Any, where: slice | NDArray[np.intp]) -> Any:
+    """Return an array or a plane with some of the integrations; a slice of it is not read."""
+    lazy = isinstance(plane, LazyPlane) and isinstance(where, slice)
+    return plane.part(where) if lazy else plane[where]
 
 
 def in_mapped_file(plane: Plane | None) -> bool:

@@ -159,13 +159,11 @@ def stack_from(source: Source) -> Extraction:
 
 def _paths(source: Source) -> list[str]:
     """Return the paths of a source, with the state of the files before they are read."""
-    paths: Sequence[Any]
+    paths: list[Any] = []
     if isinstance(source, str | os.PathLike):
         paths = [source]
     elif isinstance(source, Sequence) and not isinstance(source, ChunkedExtraction):
-        paths = source
-    else:
-        return []
+        paths = list(source)
     return [
         one if isinstance(one, SourceFile) else SourceFile.from_path(os.fspath(one))
         for one in paths

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import re
+import shutil
+import weakref
 import zlib
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING, Any
 
 from glue_lrs.errors import LRSError, ProductError
@@ -15,8 +17,6 @@ from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.viewers.datasets.session_meta import data_from_file, file_reference
 
 if TYPE_CHECKING:
-    import weakref
-
     from glue.core import Data
     from glue.core.state import GlueSerializer, GlueUnSerializer
 
@@ -47,7 +47,6 @@ class SessionImage:
     ) -> None:
         self._image = image
         self._stored = stored
-        self._folder: TemporaryDirectory[str] | None = None
 
     def __repr__(self) -> str:
         return "<image for sessions>"
@@ -70,8 +69,9 @@ class SessionImage:
                 raise ProductError("the session does not contain the image")
             name, content = self._stored
             # The planes are read when they are needed, so that the file must exist as long.
-            self._folder = TemporaryDirectory(prefix="glue_lrs_")
-            path = Path(self._folder.name) / (name if _NAME.fullmatch(name) else "image.fits")
+            folder = mkdtemp(prefix="glue_lrs_")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            path = Path(folder) / (name if _NAME.fullmatch(name) else "image.fits")
             path.write_bytes(content)
             self._image = replace(SlitImage.read(path), filename=name, path=None, as_read=None)
         return self._image
