@@ -1,6 +1,7 @@
 """Run the benchmarks and print ratios.
 
-    python -m benchmarks [accuracy|archive|extract|findings|lightcurves|notebook|optimal|viewer]
+    python -m benchmarks [accuracy|archive|checks|extract|findings|lightcurves|notebook|
+                          optimal|viewer]
                          [--integrations 400] [--repeat 20] [--files 2000] [--quick]
 
 Both sides are warm and have their input open; jwst gets a fresh copy of its model for each run, as
@@ -254,6 +255,7 @@ def benchmark_stack(folder: Path, integrations: int, number: int) -> None:
 
 WHAT = [
     "accuracy",
+    "checks",
     "archive",
     "extract",
     "findings",
@@ -288,6 +290,11 @@ def main() -> int:
             from benchmarks.notebook import benchmark_notebook
 
             benchmark_notebook(folder, max(options.repeat, 60))
+            return 0
+        if options.what == "checks":
+            from benchmarks.checks import benchmark_checks
+
+            benchmark_checks(options.repeat)
             return 0
         if options.what == "accuracy":
             from benchmarks.accuracy import benchmark_accuracy
