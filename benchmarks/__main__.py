@@ -1,7 +1,7 @@
 """Run the benchmarks and print ratios.
 
-    python -m benchmarks [accuracy|archive|extract|findings|lightcurves|notebook|optimal|transit|
-                          viewer]
+    python -m benchmarks [accuracy|archive|checks|extract|findings|lightcurves|notebook|optimal|
+                          transit|viewer]
                          [--integrations 400] [--repeat 20] [--files 2000] [--gigabytes 1] [--quick]
 
 Both sides are warm and have their input open; jwst gets a fresh copy of its model for each run, as
@@ -255,6 +255,7 @@ def benchmark_stack(folder: Path, integrations: int, number: int) -> None:
 
 WHAT = [
     "accuracy",
+    "checks",
     "archive",
     "extract",
     "findings",
@@ -292,6 +293,11 @@ def main() -> int:
             from benchmarks.notebook import benchmark_notebook
 
             benchmark_notebook(folder, max(options.repeat, 60))
+            return 0
+        if options.what == "checks":
+            from benchmarks.checks import benchmark_checks
+
+            benchmark_checks(options.repeat)
             return 0
         if options.what == "accuracy":
             from benchmarks.accuracy import benchmark_accuracy
