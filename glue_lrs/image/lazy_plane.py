@@ -87,7 +87,7 @@ class LazyPlane(ABC):
         return np.asarray(read[(_within(parts[0]), _within(parts[1]), *parts[2:])])
 
 
-def part_of(plane: Any, where: slice) -> Any:
+def part_of(plane: Any, where: Any) -> Any:
     """Return an array or a plane with some of the integrations, without reading it."""
     return plane.part(where) if isinstance(plane, LazyPlane) else plane[where]
 
