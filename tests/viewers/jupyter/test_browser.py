@@ -33,9 +33,9 @@ def test_an_edge_is_dragged_in_jupyterlab(tmp_path: Path) -> None:
     write_notebook(tmp_path / "test.ipynb", opening, _STATE, "app.set(xstrat=1)")
     with server(tmp_path) as url, notebook(url, "test.ipynb") as page:
         page.run(0)
-        box = page.axes(0)
         start, stop, flux, _ = map(float, page.run(1).split())
         assert (start, stop) == pytest.approx((8.8, 15.8))
+        box = page.axes(0)  # the page scrolls to a cell that is run
 
         # the axes show the columns from -1.5 to COLUMNS + 0.5
         per_column = box["width"] / (COLUMNS + 2.0)
@@ -48,6 +48,7 @@ def test_an_edge_is_dragged_in_jupyterlab(tmp_path: Path) -> None:
         assert wider > 1.02 * flux
 
         # the picture has changed where the edge was and where it is, and nowhere else
+        box = page.axes(0)
         changed = np.abs(shot(page.page, box) - before).max(axis=(0, 2)) > 0.1
         columns = np.flatnonzero(changed) * box["width"] / changed.size / per_column - 1.5
         assert columns.min() > SOURCE - 1.5  # the handle in the middle has moved, too
