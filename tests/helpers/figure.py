@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
+from ipykernel.comm.comm import BaseComm
 from ipywidgets import Widget
 
 
@@ -44,5 +45,8 @@ def messages() -> Iterator[list[tuple[Widget, tuple[str, ...], int]]]:
         sent.append((self, tuple(sorted(message.get("state", ()))), number))
         whole(self, message, buffers)
 
-    with mock.patch.object(Widget, "_send", counted):
+    with (
+        mock.patch.object(BaseComm, "kernel", object()),  # widgets send nothing without a kernel
+        mock.patch.object(Widget, "_send", counted),
+    ):
         yield sent
