@@ -104,6 +104,7 @@ def _image_facts(path: str, image: SlitImage) -> dict[str, Any]:
     header = image.header
     wave = image.wavelength[np.isfinite(image.wavelength)]
     columns, rows = image.bounding_box
+    dither = [image.source_ra, image.source_dec]
     facts: dict[str, Any] = {
         "file": path,
         "product": image.kind,
@@ -117,7 +118,7 @@ def _image_facts(path: str, image: SlitImage) -> dict[str, Any]:
         "wavelength_um": [float(wave.min()), float(wave.max())] if wave.size else None,
         "bounding_box": {"columns": _inside(columns), "rows": _inside(rows)},
         "source_type": image.source_type,
-        "dither_deg": None if image.source_ra is None else [image.source_ra, image.source_dec],
+        "dither_deg": None if None in dither else dither,
     }
     facts |= _default_aperture(image)
     if image.is_stack:
@@ -290,7 +291,9 @@ def _aperture_of(keywords: Mapping[str, Any]) -> dict[str, Any] | None:
     cards = [keywords.get(key) for key in ("EXTRXSTR", "EXTRXSTP", "EXTRYSTR", "EXTRYSTP")]
     if any(isinstance(card, bool) or not isinstance(card, int | float) for card in cards):
         return None
-    lower, upper, first, last = (card - 1 for card in cards)  # type: ignore[operator]
+    lower, upper, first, last = (float(card) - 1.0 for card in cards)  # type: ignore[arg-type]
+    if not np.isfinite([lower, upper, first, last]).all():
+        return None
     return _limits(float(lower), float(upper), int(first), int(last))
 
 
@@ -403,25 +406,36 @@ def _spectrum_lines(facts: dict[str, Any]) -> Iterator[Line]:
     if made is None:
         yield "made by", "another program, so that no parameters are stored"
         return
-    version = (made.get("versions") or {}).get("glue-lrs")
+    version = _mapping(made.get("versions")).get("glue-lrs")
     yield "made by", f"glue_lrs {version or ''}".strip(), made.get("date")
-    parameters = made.get("parameters") or {}
+    parameters = _mapping(made.get("parameters"))
     if "inputs" in made:
-        for number, one in enumerate(made["inputs"] or ()):
+        for number, one in enumerate(map(_mapping, _list(made["inputs"]))):
             used = f"{one.get('rows_used')} rows used, {one.get('rows_clipped')} clipped"
             yield "" if number else "from", one.get("label"), used
         parameters = {"combined by": parameters}
     else:
-        read = made.get("input") or {}
-        changed = ", ".join(read.get("changed") or ())
-        files = [one and one.get("filename") for one in read.get("segments") or [read]]
+        read = _mapping(made.get("input"))
+        changed = ", ".join(map(str, _list(read.get("changed"))))
+        files = [_mapping(one).get("filename") for one in _list(read.get("segments")) or [read]]
         yield (
             "from",
             *(name or "an image in memory" for name in files),
             changed and f"changed in memory ({changed})",
         )
     for part, values in parameters.items():
-        yield (part, *(f"{key}={json.dumps(value)}" for key, value in values.items()))
+        named = _mapping(values)
+        yield (part, *(f"{key}={json.dumps(value)}" for key, value in named.items()))
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    """Return a part of a stored provenance, or nothing if it is damaged."""
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    """Return a part of a stored provenance, or nothing if it is damaged."""
+    return value if isinstance(value, list) else []
 
 
 def _span(facts: dict[str, Any]) -> str:

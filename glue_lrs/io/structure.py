@@ -129,7 +129,7 @@ def check_structure(stream: Any, error: type[LRSError]) -> set[int]:
         cards = [header[at : at + _CARD] for at in range(0, header.rfind(b"END"), _CARD)]
         if not all(map(_VALID_CARD.fullmatch, cards)):
             doubtful.add(number)
-        length = _data_size(_sizes(cards), number, error)
+        length = _data_size(_sizes(cards, number, error), number, error)
         if position + length > size:
             raise error(
                 f"is truncated, extension {number} states {length} bytes of data, "
@@ -178,10 +178,15 @@ def _header(stream: Any, number: int, error: type[LRSError]) -> bytes:
     raise error("is truncated or not a FITS file, a header has no end")
 
 
-def _sizes(cards: list[bytes]) -> dict[str, str]:
+def _sizes(cards: list[bytes], number: int, error: type[LRSError]) -> dict[str, str]:
     """Return the values of the cards that determine the size of an HDU, as text."""
-    found = filter(None, map(_SIZE_CARD.match, cards))
-    return {one[1].decode(): one[2].decode("latin1").strip("' ") for one in reversed([*found])}
+    sizes: dict[str, str] = {}
+    for one in filter(None, map(_SIZE_CARD.match, cards)):
+        key, text = one[1].decode(), one[2].decode("latin1").strip("' ")
+        if sizes.setdefault(key, text) != text:  # readers differ in which of the two they take
+            values = f"{quoted(sizes[key])} and {quoted(text)}"
+            raise error(f"{key} of extension {number} is given twice, as {values}")
+    return sizes
 
 
 def _data_size(sizes: dict[str, str], number: int, error: type[LRSError]) -> int:

@@ -23,6 +23,9 @@ _MOST_NODES = 1_000_000
 _DEEPEST = 200
 #: Largest number of elements of an array. A WCS holds no array larger than an image, 1e6 pixels.
 _MOST_ELEMENTS = 100_000_000
+#: Largest number of inputs, outputs or axes of a transform. Those of a WCS have fewer than 10, and
+#: astropy makes a name for each of them.
+_MOST_AXES = 1000
 
 _BLOCK_MAGIC = b"\xd3BLK"
 #: Fields of the header of a block: flags, compression, allocated size, used size, size of the data.
@@ -76,9 +79,20 @@ def _count(node: Any, known: dict[int, int], depth: int) -> int:
         number = math.prod(int(n) for n in shape if str(n).isdecimal())
         if number > _MOST_ELEMENTS:
             raise ValueError(f"an array has {number:.3g} elements, expected fewer")
+    if isinstance(node, dict):
+        _check_axes(node)
     children = node.values() if isinstance(node, dict) else node
     known[id(node)] = 1 + sum(_count(child, known, depth + 1) for child in children)
     return known[id(node)]
+
+
+def _check_axes(node: dict[Any, Any]) -> None:
+    """Raise an error if a transform, or what looks like one, has an implausible number of axes."""
+    mapping = node.get("mapping")
+    numbers = [node.get(key) for key in ("n_inputs", "n_outputs", "n_dims", "naxes")]
+    for number in [*numbers, *(mapping if isinstance(mapping, list) else [])]:
+        if isinstance(number, int | float) and not abs(number) <= _MOST_AXES:
+            raise ValueError(f"a transform has {number:.3g} axes, expected fewer")
 
 
 def check_blocks(raw: bytes, part: str) -> None:

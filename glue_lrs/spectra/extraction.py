@@ -217,17 +217,22 @@ class Extraction:
     def table(self) -> QTable:
         """Table with all columns and their units, to be written in a format of astropy.
 
-        For a stack, the table has one row per integration, and each value is an array. DQ and
+        For a stack, the table has one row per integration, and each value is an array. The times of
+        a single integration are the dict ``meta["times"]``. DQ and
         QUALITY are signed integers because VOTable has no unsigned ones. ``meta["header"]`` is a
         dict of the header cards, and ``meta["glue_lrs"]`` a dict of the provenance, or None; the
         values of both are those of JSON. The checksums in the provenance are computed at the first
         access.
         """
         times = {} if self.times is None else dict(self.times.columns)
-        known = times | self.columns
+        single = self.columns["FLUX"].ndim == 1
+        known = self.columns if single else times | self.columns
         names = dict.fromkeys(("INT_NUM", *COLUMNS, *OPTIONAL_COLUMNS, *times))
         columns = {name: known[name] for name in names if name in known}
-        return column_table(columns, self.units, self.header, self.provenance)
+        table = column_table(columns, self.units, self.header, self.provenance)
+        if single and times:
+            table.meta["times"] = {name: column[0].item() for name, column in times.items()}
+        return table
 
     def to_spectrum(
         self,

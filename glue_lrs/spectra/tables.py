@@ -55,10 +55,12 @@ def _cards(header: fits.Header) -> dict[str, Any]:
     """Return the values of all cards as a dict, in which COMMENT and HISTORY are lists of lines."""
     header = LazyHeader.view(header)
     cards: dict[str, Any] = {}
-    for name in filter(None, dict.fromkeys(header)):
-        value = header[name]
+    # The header is not asked for a keyword, because astropy expands * and ? in it.
+    for name, value in header.items():
+        if not name or name in cards:
+            continue
         if name in ("COMMENT", "HISTORY"):
-            value = [str(line) for line in value]
+            value = [str(line) for line in header[name]]
         elif isinstance(value, np.generic):
             value = value.item()
         elif not isinstance(value, bool | int | float | str | None):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import socket
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.io.c1d import read_c1d
 from glue_lrs.io.files import parse_asdf
 from glue_lrs.io.identify import is_lrs_product
-from glue_lrs.io.x1d_reader import read_single
+from glue_lrs.io.x1d_reader import read_single, read_x1d
 from tests.helpers.images import slit
 from tests.mutations.products import make_products
 
@@ -55,9 +56,21 @@ def card(name: str, value: str, hdu: int = 1) -> Callable[[bytes], bytes]:
     return change
 
 
+def repeated(name: str, value: str) -> Callable[[bytes], bytes]:
+    """Give a card a second time, with another value, in place of BUNIT."""
+
+    def change(raw: bytes) -> bytes:
+        place = raw.index(b"BUNIT   =")
+        return raw[:place] + f"{name:8}= {value}".ljust(80).encode() + raw[place + 80 :]
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (repeated("NAXIS", "T"), "NAXIS of extension 1 is given twice, as '2' and 'T'"),
+        (repeated("NAXIS2", "3"), "NAXIS2 of extension 1 is given twice, as '40' and '3'"),
         (card("NAXIS", "-1"), "NAXIS of extension 1 is '-1', expected 0 to 999"),
         (card("NAXIS", "1000000000000"), "NAXIS of extension 1 is '1000000000000', expected 0 to"),
         (card("NAXIS1", "-46"), "NAXIS1 of extension 1 is '-46', expected at least 0"),
@@ -128,6 +141,8 @@ BOMBS = {
         b"  datatype: int8\n  byteorder: big\n  strides: [0, 0]",
         "an array has 1e.10 elements",
     ),
+    "axes": (b"glue_lrs: {mapping: [0, 2147483648]}", "a transform has 2.15e.09 axes"),
+    "inputs": (b"glue_lrs: {mapping: [0], n_inputs: 900000000}", "a transform has 9e.08 axes"),
 }
 
 
@@ -188,6 +203,69 @@ def test_cards_that_cannot_be_read(products: dict[str, Path], tmp_path: Path) ->
         image = SlitImage.read(path)
     assert "TARGNAME" not in image.header
     assert image.header["FILTER"] == "P750L"
+
+
+def test_names_of_cards_are_no_patterns(products: dict[str, Path], tmp_path: Path) -> None:
+    """astropy expands ``*`` and ``?`` in a name that is looked up in a header."""
+    path = tmp_path / "a_x1d.fits"
+    raw = products["x1d"].read_bytes()
+    place = raw.index(b"TARGNAME=")
+    path.write_bytes(raw[:place] + b"\xfe\xfe[\xfe".ljust(80, b"\xfe") + raw[place + 80 :])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRSWarning)  # such cards are left out
+        found = read_single(path).table.meta["header"]
+    assert found["FILTER"] == "P750L"
+    assert "TARGNAME" not in found
+
+
+def test_spectra_with_wavelengths_of_their_own_have_tables(
+    products: dict[str, Path], tmp_path: Path
+) -> None:
+    """The integrations of an x1dints are single spectra if their wavelengths differ."""
+    path = tmp_path / "a_x1dints.fits"
+    with fits.open(products["x1dints"]) as hdulist:
+        hdulist["EXTRACT1D"].data["WAVELENGTH"][1, 0] -= 0.5
+        hdulist.writeto(path)
+    spectra = read_x1d(path)
+    assert len(spectra) == 3
+    for number, one in enumerate(spectra, start=1):
+        assert len(one.table) == one.columns["FLUX"].size
+        assert one.table.meta["times"]["INT_NUM"] == number
+
+
+@pytest.mark.parametrize(
+    ("record", "shown"),
+    [
+        (b"{parameters: true, input: {}}", "an image in memory"),
+        (b"{parameters: {a: 3}, input: text}", "an image in memory"),
+        (b"{parameters: {}, inputs: [3, {label: a}]}", "from"),
+        (b"{parameters: {}, input: {segments: [1], changed: 3}, versions: []}", "made by"),
+    ],
+)
+def test_info_of_a_damaged_record(
+    products: dict[str, Path], tmp_path: Path, record: bytes, shown: str
+) -> None:
+    path = with_asdf(products["x1d"], tmp_path / "a_x1d.fits", asdf(b"glue_lrs: " + record))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRSWarning)
+        assert (
+            shown in describe_file(str(path))[1] or "another program" in describe_file(str(path))[1]
+        )
+
+
+def test_info_of_damaged_positions(products: dict[str, Path], tmp_path: Path) -> None:
+    image, spectrum = tmp_path / "a_s2d.fits", tmp_path / "a_x1d.fits"
+    with fits.open(products["s2d"]) as hdulist:
+        hdulist[0].header["DITH_RA"] = 30.0
+        hdulist[0].header.pop("DITH_DEC", None)
+        hdulist.writeto(image)
+    with fits.open(products["x1d"]) as hdulist:
+        header = next(one.header for one in hdulist if "EXTRYSTP" in one.header)
+        header["EXTRYSTP"] = 1e300
+        hdulist.writeto(spectrum)
+    spectrum.write_bytes(spectrum.read_bytes().replace(b"1E+300", b"1E+999"))
+    assert "intended position" not in describe_file(str(image))[1]
+    assert "(inclusive, from 0)" not in describe_file(str(spectrum))[1]
 
 
 @pytest.mark.parametrize(
