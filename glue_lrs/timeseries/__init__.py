@@ -1,10 +1,11 @@
-"""Light curves of time series: white and spectroscopic, from the spectra of all integrations."""
+"""Light curves of time series: white and spectroscopic, from the spectra of all integrations.
+
+The names in ``__init__.pyi`` are imported on first access, because light curves of images need the
+fits, which the formats of files do not.
+"""
 
 from __future__ import annotations
 
-from glue_lrs.timeseries.curve import LightCurve
-from glue_lrs.timeseries.light_curve import light_curve
-from glue_lrs.timeseries.noise import allan_deviation, point_scatter
-from glue_lrs.timeseries.pipeline import white_light
+import lazy_loader
 
-__all__ = ["LightCurve", "allan_deviation", "light_curve", "point_scatter", "white_light"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

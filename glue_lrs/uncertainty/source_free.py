@@ -298,7 +298,7 @@ def excess_noise(image: SlitImage, weights: Array) -> Finding | None:
     is smaller for bright sources, because the missing variance, that of the background, does not
     increase with the flux of the source.
     """
-    if image.is_stack or not image.has_variances:
+    if image.is_stack or not image.has_variances or not is_subtracted(image):
         return None
     noise = SourceFreeNoise.from_image(image)
     found = noise.compare(weights)

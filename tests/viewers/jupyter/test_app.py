@@ -384,6 +384,8 @@ def test_an_error_stays_until_it_is_cleared(app: ExtractionApp) -> None:
     assert "#d32f2f" not in app.panel.message.value
 
 
+# an optimal extraction takes its own background, as the panel says
+@pytest.mark.filterwarnings("ignore::glue_lrs.errors.UnusedOptionWarning")
 def test_the_panel_adds_a_background_and_sets_method_and_correction(app: ExtractionApp) -> None:
     panel = app.panel
     assert not app.profile.background.visible

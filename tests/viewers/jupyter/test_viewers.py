@@ -7,9 +7,9 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
-import ipywidgets
 import numpy as np
 import pytest
+from comm import get_comm_manager
 from glue_jupyter import JupyterApplication
 
 from glue_lrs import LRSError
@@ -40,7 +40,8 @@ def collect() -> None:
 
 
 def widgets() -> int:
-    return len(ipywidgets.Widget.get_manager_state()["state"])
+    """Return the number of widgets that are connected to a front end."""
+    return len(get_comm_manager().comms)
 
 
 def test_files_are_loaded_and_shown(glue: JupyterApplication, path: Path) -> None:

@@ -356,7 +356,7 @@ def test_view_reports_errors_in_a_line(
     out = tmp_path / "out.png"
     for paths, what in (
         ([tmp_path / "none.fits"], "none.fits: no such file"),
-        ([products["s2d"], tmp_path], str(tmp_path)),
+        ([tmp_path], str(tmp_path)),
         ([products["s2d"], products["x1d"], products["x1d"]], "is one of 2 spectra, expected one"),
     ):
         with pytest.raises(LRSError) as caught:
