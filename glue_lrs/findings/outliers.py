@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.ndimage import uniform_filter1d
 
 from glue_lrs.errors import Hint
 from glue_lrs.spectra.findings import NEGLIGIBLE, Finding
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 #: Number of ranges of rows in which the flux of outliers is compared with that of the source, as
 #: for the background that was not subtracted.
 _RANGES = 8
+
+#: Number of rows over which the flux is averaged, with which that of outliers of a row is compared.
+_NEAR = 21
 
 #: Largest accepted change of the flux of a row, as a fraction of the mean around it. The profile is
 #: fitted to a few per cent of its peak, which is significant in a bright source.
@@ -40,10 +44,14 @@ def outlier_findings(case: Case) -> Iterator[Finding]:
     change = np.bincount(row, case.weights[row, column] * case.measurement.outliers[2], number)
     change = np.where(light < _MOST_LIGHT, change, 0.0)[rows]
     level, share = np.zeros(rows.size), 0.0
+    flux = case.source.flux[rows] * case.enclosed
     for part in np.array_split(np.arange(rows.size), min(_RANGES, rows.size)):
-        level[part] = abs(float((case.source.flux[rows] * case.enclosed)[part].mean()))
+        level[part] = abs(float(flux[part].mean()))
         mean = float(np.abs(change[part]).mean())
         share = max(share, mean / max(float(level[part[0]]), 1e-300))
+    # Within an eighth of the rows, a spectrum may change by tens of percents.
+    local = np.abs(uniform_filter1d(flux, _NEAR, mode="nearest"))
+    level = np.where(local > 0.5 * level, local, level)
     ratio = change / np.maximum(level, 1e-300)
     affected, worst = np.abs(ratio) > _LEAST_CHANGE, int(np.abs(ratio).argmax())
     if not affected.any():

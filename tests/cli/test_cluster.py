@@ -70,6 +70,8 @@ class Server:
 
     def start(self) -> None:
         """Start it, at the same address as before."""
+        if self._number:
+            self._process.wait()  # it was killed
         self._number += 1
         mark = self._folder / f"server{self._number}"
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

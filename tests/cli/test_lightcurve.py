@@ -152,10 +152,15 @@ def test_other_files() -> None:
 
 
 @pytest.mark.slow
-def test_an_image_must_be_extracted() -> None:
-    Scene(seed=1).calints(n_int=2).image.write("star_calints.fits")
-    line = refused("star_calints.fits")
-    assert line.startswith("star_calints.fits: is an image, expected spectra (x1dints), which")
+def test_images_are_extracted() -> None:
+    Scene(seed=1).calints(n_int=4).image.write("star_calints.fits")
+    result = run("star_calints.fits", "--set", "background=auto")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "wrote star_lightcurve.ecsv"
+    table = QTable.read("star_lightcurve.ecsv", format="ascii.ecsv")
+    assert len(table) == 4
+    assert np.isfinite(table["flux"]).all()
+    assert np.isfinite(table["shift"]).all()
 
 
 @pytest.mark.slow
