@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import warnings
 from dataclasses import replace
@@ -353,11 +354,12 @@ def test_view(qtbot: Any, products: dict[str, Path], monkeypatch: pytest.MonkeyP
 def test_view_reports_errors_in_a_line(
     products: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "out.png"
+    out, other = tmp_path / "out.png", tmp_path / "other_x1d.fits"
+    shutil.copy(products["x1d"], other)
     for paths, what in (
         ([tmp_path / "none.fits"], "none.fits: no such file"),
         ([tmp_path], str(tmp_path)),
-        ([products["s2d"], products["x1d"], products["x1d"]], "is one of 2 spectra, expected one"),
+        ([products["s2d"], products["x1d"], other], "is one of 2 spectra, expected one"),
     ):
         with pytest.raises(LRSError) as caught:
             shell.view(paths, out)
