@@ -269,7 +269,7 @@ def run(
     outcomes: dict[int, Outcome] = {}
     # With None, tqdm shows a progress bar only if stderr is a terminal.
     hide = True if len(planned) == 1 else None
-    with _manifest(resources) as manifest:
+    with _manifest(resources, {Path(job.output).parent for job in planned}) as manifest:
         if manifest is not None and not resources.redo:
             planned = [replace(job, record=manifest.record(job.output)) for job in planned]
         elif manifest is not None:
@@ -321,11 +321,17 @@ def _redone(job: AnyJob, record: Record | None) -> AnyJob:
     return replace(job, record=None if record is None else replace(record, status="failed"))
 
 
-def _manifest(resources: Resources) -> contextlib.AbstractContextManager[Manifest | None]:
+def _manifest(
+    resources: Resources, folders: set[Path]
+) -> contextlib.AbstractContextManager[Manifest | None]:
+    """Open the manifest, in a new folder if that is one of those of the outputs."""
     if resources.manifest is None:
         return contextlib.nullcontext()
     from glue_lrs.cli.manifest import Manifest
 
+    folder = Path(resources.manifest).parent
+    if folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
     return Manifest.opened(resources.manifest)
 
 

@@ -80,7 +80,11 @@ def drift_table(measurement: Measurement) -> QTable:
             "width": drift.width,
             "width_error": drift.width_error,
         },
-        meta={"image": measurement.label, "column": measurement.column, "row": measurement.row},
+        meta={
+            "image": str(measurement.label),
+            "column": float(measurement.column),
+            "row": int(measurement.row),
+        },
     )
 
 

@@ -118,6 +118,14 @@ def test_a_manifest_describes_each_output() -> None:
     assert table["messages"][3].removeprefix("failed: ") in error
 
 
+def test_a_manifest_in_the_folder_of_the_outputs() -> None:
+    words = ["--set", "apply_apcorr=false", "--quiet", "--output-dir", "new/spectra"]
+    result = run(FILES[0], *words, "--manifest", "new/spectra/run.ecsv")
+    assert result.exit_code == 0, result.stderr
+    table = QTable.read("new/spectra/run.ecsv", format="ascii.ecsv")
+    assert table["output"].tolist() == [f"{NAMES[0]}_x1d.fits"]
+
+
 def test_a_second_run_does_what_has_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     strict = run(*FILES, *RECORDED, "--strict").exit_code
     before = written()

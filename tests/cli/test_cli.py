@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import QTable
 from click.testing import CliRunner, Result
 
 import glue_lrs.io.crds
@@ -1389,6 +1390,18 @@ def test_measure_prints_and_plots(made: Path, here: Path) -> None:
     assert facts[0]["measurement"] == json.loads(json.dumps(found.to_dict()))
     assert len(facts[1]["measurement"]["shift"]) == 3
     assert set(tree(here)) == {"a_s2d_measured.png"}
+
+
+@pytest.mark.slow
+def test_measure_writes_the_drift(made: Path, here: Path) -> None:
+    result = run("measure", made / "c_calints.fits", "--no-plot", "--drift", "drift.ecsv")
+    assert result.exit_code == 0, result.stderr
+    table = QTable.read("drift.ecsv", format="ascii.ecsv")
+    assert table["integration"].tolist() == [1, 2, 3]
+    assert np.isfinite(table["shift"]).all()
+    assert table.meta["image"].endswith("c_calints.fits")
+    assert "drift" in refused("measure", made / "a_s2d.fits", "--no-plot", "--drift", "new.ecsv")
+    assert set(tree(here)) == {"drift.ecsv"}
 
 
 @pytest.mark.slow
