@@ -134,6 +134,8 @@ def test_dragging_measures_and_fits_nothing(
 
 def test_the_residual_is_a_layer_in_its_colours(live: Any, tab: Tab, panel: Any) -> None:
     """Each pixel has the colour of its residual: red is positive, blue negative."""
+    for _ in range(2):  # glue's lists take their final width when a layer is added
+        click(panel, "Residual")
     settle(0.2)
     before = redrawn(tab.image)
     click(panel, "Residual")
