@@ -406,36 +406,25 @@ def _spectrum_lines(facts: dict[str, Any]) -> Iterator[Line]:
     if made is None:
         yield "made by", "another program, so that no parameters are stored"
         return
-    version = _mapping(made.get("versions")).get("glue-lrs")
+    version = (made.get("versions") or {}).get("glue-lrs")
     yield "made by", f"glue_lrs {version or ''}".strip(), made.get("date")
-    parameters = _mapping(made.get("parameters"))
+    parameters = made.get("parameters") or {}
     if "inputs" in made:
-        for number, one in enumerate(map(_mapping, _list(made["inputs"]))):
+        for number, one in enumerate(made["inputs"] or ()):
             used = f"{one.get('rows_used')} rows used, {one.get('rows_clipped')} clipped"
             yield "" if number else "from", one.get("label"), used
         parameters = {"combined by": parameters}
     else:
-        read = _mapping(made.get("input"))
-        changed = ", ".join(map(str, _list(read.get("changed"))))
-        files = [_mapping(one).get("filename") for one in _list(read.get("segments")) or [read]]
+        read = made.get("input") or {}
+        changed = ", ".join(read.get("changed") or ())
+        files = [one and one.get("filename") for one in read.get("segments") or [read]]
         yield (
             "from",
             *(name or "an image in memory" for name in files),
             changed and f"changed in memory ({changed})",
         )
     for part, values in parameters.items():
-        named = _mapping(values)
-        yield (part, *(f"{key}={json.dumps(value)}" for key, value in named.items()))
-
-
-def _mapping(value: object) -> dict[str, Any]:
-    """Return a part of a stored provenance, or nothing if it is damaged."""
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: object) -> list[Any]:
-    """Return a part of a stored provenance, or nothing if it is damaged."""
-    return value if isinstance(value, list) else []
+        yield (part, *(f"{key}={json.dumps(value)}" for key, value in values.items()))
 
 
 def _span(facts: dict[str, Any]) -> str:

@@ -68,7 +68,7 @@ def rerun(
             f"provenance is a {type(provenance).__name__}, expected that of a spectrum, such as "
             "Extraction.read(path).provenance"
         )
-    check_record(provenance)
+    check_record(provenance, combined="inputs" in provenance)
     recorded = provenance.get("input")
     records: Mapping[str, Any] = provenance.get("references") or {}
     parameters = {key: part or {} for key, part in (provenance.get("parameters") or {}).items()}

@@ -73,7 +73,7 @@ def read_c1d(source: Source) -> Combination:
             raise ProductError(
                 f"{CLIPPED} has the shape {clipped.shape}, expected (input, {shape[0]})"
             )
-        stored = stored_provenance(hdulist, label)
+        stored = stored_provenance(hdulist, label, combined=True)
         provenance = None if stored is None else CombinationProvenance(stored)
         for note in check_spectrum(columns):
             warn(note.about(label))

@@ -15,6 +15,7 @@ from glue_lrs.errors import WriteError, naming
 from glue_lrs.io.files import asdf_hdu, atomic_write, opened, reading
 from glue_lrs.io.headers import product_header, set_card
 from glue_lrs.io.provenance import PROVENANCE_KEY, stored_provenance
+from glue_lrs.io.tables import write_ecsv
 from glue_lrs.spectra.provenance import json_tree
 
 if TYPE_CHECKING:
@@ -61,10 +62,10 @@ def write_light_curve(
             f"ends in {Path(path).suffix!r}, expected {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}",
             subject=path,
         )
+    if Path(path).suffix.lower() == ".ecsv":
+        write_ecsv(curve.table, path, overwrite)
+        return
     with atomic_write(path, overwrite) as temporary:
-        if temporary.suffix.lower() == ".ecsv":
-            curve.table.write(temporary, format="ascii.ecsv")
-            return
         header = product_header(curve.header, Path(path).name, "LightCurve")
         tables = [_curve_hdu(curve), _bands_hdu(curve)]
         tree = asdf_hdu({PROVENANCE_KEY: json_tree(curve.provenance)})
@@ -94,7 +95,7 @@ def read_provenance(path: str | os.PathLike[str]) -> Mapping[str, Any]:
         with naming(os.fspath(path)), reading("the table"):
             return dict(Table.read(path, format="ascii.ecsv").meta.get(PROVENANCE_KEY) or {})
     with opened(path) as (hdulist, label):
-        stored = stored_provenance(hdulist, label)
+        stored = stored_provenance(hdulist, label, combined=True)
         return {} if stored is None else stored()
 
 

@@ -17,11 +17,14 @@ from glue_lrs.spectra.provenance import check_record
 PROVENANCE_KEY = "glue_lrs"
 
 
-def stored_provenance(hdulist: fits.HDUList, label: str) -> Callable[[], dict[str, Any]] | None:
+def stored_provenance(
+    hdulist: fits.HDUList, label: str, combined: bool = False
+) -> Callable[[], dict[str, Any]] | None:
     """Return a function that parses the provenance in an open FITS file.
 
     The provenance is not parsed until it is accessed, because parsing is slow. Return None if the
-    file has no provenance. `label` is the name of the file for error messages.
+    file has no provenance. `label` is the name of the file for error messages, `combined` as for
+    `check_record`.
     """
     try:
         content = asdf_bytes(hdulist)
@@ -30,12 +33,12 @@ def stored_provenance(hdulist: fits.HDUList, label: str) -> Callable[[], dict[st
         return None
     if content is None or f"\n{PROVENANCE_KEY}:".encode() not in content:
         return None
-    return partial(_parse, content, label)
+    return partial(_parse, content, label, combined)
 
 
-def _parse(content: bytes, label: str) -> dict[str, Any]:
+def _parse(content: bytes, label: str, combined: bool) -> dict[str, Any]:
     part = "the provenance in the ASDF extension"
     with naming(label), reading(part):
         stored: dict[str, Any] = check_tree(content, part)[PROVENANCE_KEY]
-        check_record(stored)
+        check_record(stored, combined)
     return stored

@@ -357,17 +357,19 @@ def file_record(path: str | None) -> dict[str, Any] | None:
     return {"filename": str(path), "sha256": digest}
 
 
-def check_record(stored: object) -> None:
+def check_record(stored: object, combined: bool) -> None:
     """Raise `LRSError` if values of a stored provenance do not have the types that are written.
 
     Parameters
     ----------
     stored : object
         Record of an extraction or of a combination, for example from a file. Keys may be missing.
+    combined : bool
+        Whether it is that of a combination, or of light curves, which have several inputs.
     """
     if not isinstance(stored, Mapping):
         raise LRSError(f"the provenance is a {type(stored).__name__}, expected a mapping")
-    schema = _COMBINATION if "inputs" in stored else _EXTRACTION
+    schema = _COMBINATION if combined else _EXTRACTION
     for key, value in stored.items():
         if not _conforms(value, schema.get(key, object)):
             raise LRSError(f"the provenance has an invalid value of {quoted(str(key))}")

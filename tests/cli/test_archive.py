@@ -30,6 +30,7 @@ from glue_lrs.errors import WriteError
 from glue_lrs.io.x1d_reader import read_single
 from glue_lrs.measurement import aperture_at_source
 from glue_lrs.timeseries import light_curve
+from tests.helpers.command_line import extract as run
 from tests.helpers.images import slit
 from tests.helpers.light_curves import series
 
@@ -48,13 +49,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         image.write(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def run(*args: object) -> Result:
-    result = CliRunner().invoke(main, ["extract", *map(str, args)])
-    assert "Traceback" not in result.stderr
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result
 
 
 def refused(*args: object) -> str:

@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from distributed import Client
 
 from glue_lrs import LRSError
 from glue_lrs.cli import main
 from glue_lrs.cli.cluster import on_cluster
 from glue_lrs.io.x1d_reader import read_single
+from tests.helpers.command_line import extract as run
 from tests.helpers.images import slit
 from tests.helpers.light_curves import series
 
@@ -122,13 +123,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         image.write(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def run(*args: object) -> Result:
-    result = CliRunner().invoke(main, ["extract", *map(str, args)])
-    assert "Traceback" not in result.stderr
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result
 
 
 def test_results_are_those_of_one_process(cluster: str, here: Path) -> None:

@@ -47,6 +47,18 @@ def test_a_drift_is_corrected(size: float, without: float) -> None:
     assert shift - shift.mean() == pytest.approx(moved - moved.mean(), abs=0.002)
 
 
+def test_errors_are_scaled_like_the_flux() -> None:
+    image = stack(0.5)
+    plain, found = extracted(image).columns, extracted(image, drift="correct").columns
+    factor = found["FLUX"] / plain["FLUX"]
+    assert np.nanmax(factor) > 1.02
+    for name in ("SURF_BRIGHT", "FLUX_ERROR", "SB_ERROR"):
+        np.testing.assert_allclose(found[name], plain[name] * factor)
+    for part in ("POISSON", "RNOISE", "FLAT"):
+        for prefix in ("FLUX_VAR_", "SB_VAR_"):
+            np.testing.assert_allclose(found[prefix + part], plain[prefix + part] * factor**2)
+
+
 def test_without_a_drift_the_correction_changes_less_than_the_noise() -> None:
     image = stack(0.0)
     plain, found = extracted(image), extracted(image, drift="correct")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from glue_lrs.image.joined import FlagPlane, JoinedPlane
+from glue_lrs.image.lazy_plane import part_of
 
 FULL = np.random.default_rng(0).normal(size=(9, 4, 5)).astype(">f4")
 PARTS = [FULL[:3], FULL[3:4], FULL[4:]]
@@ -34,6 +35,14 @@ def test_selected_parts_are_those_of_the_array(first: Any) -> None:
 )
 def test_an_ellipsis_stands_for_all_integrations(where: Any) -> None:
     np.testing.assert_array_equal(JoinedPlane(PARTS)[where], FULL[where])
+
+
+def test_a_slice_of_the_integrations_is_not_read() -> None:
+    found = part_of(JoinedPlane(PARTS), slice(2, 7))
+    assert isinstance(found, JoinedPlane)
+    np.testing.assert_array_equal(found, FULL[2:7])
+    chosen = part_of(JoinedPlane(PARTS), np.array([0, 5]))
+    np.testing.assert_array_equal(chosen, FULL[[0, 5]])
 
 
 def test_functions_of_numpy_get_the_array() -> None:
