@@ -11,7 +11,6 @@ from glue_lrs.errors import Hint
 from glue_lrs.extraction.box_plan import column_numbers
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.findings import NEGLIGIBLE, SIGNIFICANT, Finding
-from glue_lrs.uncertainty.source_free import is_subtracted
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
@@ -62,7 +61,7 @@ def background_level(image: SlitImage, plan: BoxPlan) -> BackgroundLevel | None:
     plan : BoxPlan
         Rows and weights of the extraction.
     """
-    if plan.background is not None or image.is_extended_source or is_subtracted(image):
+    if plan.background is not None or image.is_extended_source or image.is_background_subtracted:
         return None
     ranges = min(_RANGES, plan.n_rows)
     starts = np.arange(ranges) * (plan.n_rows // ranges)
@@ -203,7 +202,7 @@ def _fit_level(mean: Array, distance: NDArray[Any]) -> tuple[Array, Array, Array
         mean.
     """
     number = distance.size
-    wings = distance**-2.0
+    wings = 1.0 / (distance * distance)
     middle = float(wings.sum()) / number
     contrast = wings - middle
     power = float(contrast @ contrast)

@@ -309,7 +309,7 @@ def measure_with_growth(
             raise LRSError(
                 f"background is {quoted(background)}, expected a Background, 'auto' or None"
             )
-        subtracted = image.header.get("S_BKDSUB") == "COMPLETE"
+        subtracted = image.is_background_subtracted
         background = None if subtracted else measurement.background(bkg_fit="mean")
     curve = curve_of_growth(
         image,
