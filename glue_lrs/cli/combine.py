@@ -101,9 +101,11 @@ def combine(
             else one
             for one in read_inputs(files)
         ]
-    if recipe.given and not any(isinstance(one, _Unextracted) for one in inputs):
-        text = f"{', '.join(recipe.given)}: no effect, because the files contain spectra"
-        notes.append(("warning", text))
+    if not any(isinstance(one, _Unextracted) for one in inputs):
+        console.no_images()
+        if recipe.given:
+            text = f"{', '.join(recipe.given)}: no effect, because the files contain spectra"
+            notes.append(("warning", text))
     tasks.check_outputs(targets, overwrite)
     found = [one.run() if isinstance(one, _Unextracted) else (one, one.findings) for one in inputs]
     spectra = [spectrum for spectrum, _ in found]

@@ -272,14 +272,29 @@ _OPTIONS = {
 }
 
 
+#: Key of the metadata of a click context in which the inputs are spectra.
+_NO_IMAGES = "glue_lrs.no_images"
+
+
+def no_images() -> None:
+    """Let no message of this command propose an option of an extraction: the files are spectra."""
+    click.get_current_context().meta[_NO_IMAGES] = True
+
+
 def option(setting: Setting) -> str | None:
     """Return a setting as a command-line option.
 
     Return None if the command lacks the option, or if it was given with this value already.
     """
+    from glue_lrs.extraction.extract import ALL_KEYS
+
     # The processes of `glue-lrs extract --jobs` have no click context, but have all the options.
     context = click.get_current_context(silent=True)
     own = _OPTIONS.get(setting.name)
+    if own is None and setting.name not in ALL_KEYS:  # a parameter of Python only
+        return None
+    if context is not None and setting.name in ALL_KEYS and _NO_IMAGES in context.meta:
+        return None
     if context is not None and (setting.name if own else "settings") not in context.params:
         return None
     value = "..." if isinstance(setting.value, EllipsisType) else plain(setting.value)

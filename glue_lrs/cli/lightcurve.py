@@ -151,6 +151,8 @@ def lightcurve(
     if recipe.given and not images:
         given = recipe.given[0]
         raise click.UsageError(f"{given} is for images (calints), and the files are spectra")
+    if not images:
+        console.no_images()
     if pipeline:
         if images:
             text = "is an image, expected spectra (x1dints), which glue-lrs extract makes of it"

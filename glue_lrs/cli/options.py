@@ -17,6 +17,9 @@ from glue_lrs.cli.console import Reporting
 from glue_lrs.cli.tasks import base_name
 from glue_lrs.errors import quoted
 
+#: Value of the option --set: pairs of a key and its value.
+Settings: TypeAlias = tuple[tuple[str, Any], ...]
+
 #: Largest number of cuts in a figure: more could not be told apart.
 _MOST_ROWS = 12
 
@@ -126,8 +129,18 @@ def row_numbers(
     return rows
 
 
+def _different_keys(ctx: click.Context, param: click.Parameter, value: Settings) -> Settings:
+    """Return the settings, or reject them if a key is given twice."""
+    keys = [key for key, _ in value]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise click.UsageError(f"--set {key} is given {keys.count(key)} times, expected once")
+    return value
+
+
 SETTINGS = click.option(
     "--set", "settings", type=_Setting(), multiple=True, metavar="KEY=VALUE",
+    callback=_different_keys,
     help="Set a key of the reference or a step parameter; may be repeated. "
     "Values are JSON: --set 'bkg_coeff=[[0.5],[4.5]]' --set bkg_fit=median.",
 )  # fmt: skip
@@ -169,9 +182,6 @@ FILES = click.argument("files", type=FILE, nargs=-1, required=True, metavar="FIL
 
 #: Names of the options for reference files.
 REFERENCES = ("extract1d", "apcorr", "psf")
-
-#: Value of the option --set: pairs of a key and its value.
-Settings: TypeAlias = tuple[tuple[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -249,8 +259,9 @@ def recipe_options(command: Callable[..., int]) -> Callable[..., int]:
         references = {name: values.pop(name) for name in REFERENCES}
         own = {"nods": list(values.pop("nods")), "aperture": values.pop("aperture")}
         chosen = dict(settings)
-        if own["aperture"] is not None and "aperture" in chosen:
-            raise click.UsageError("--aperture and --set aperture exclude each other")
+        for key, value in own.items():
+            if value not in (None, []) and key in chosen:
+                raise click.UsageError(f"--{key} and --set {key} exclude each other")
         chosen |= {key: value for key, value in own.items() if value not in (None, [])}
         return command(recipe=RecipeOptions(**references, settings=chosen), **values)
 

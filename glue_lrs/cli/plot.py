@@ -107,6 +107,8 @@ def plot(
             f"{kinds[False]} is an image and {kinds[True]} a spectrum, expected one kind"
         )
     spectra = True in kinds
+    if spectra:
+        console.no_images()
     groups = [[path] for path in files] if spectra else group_segments(files)
     if output is not None and not spectra and len(groups) > 1:
         raise click.UsageError(f"--output names one file, but there are {len(groups)} images")

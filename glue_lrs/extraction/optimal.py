@@ -236,7 +236,8 @@ class OptimalExtractor:
         Warns
         -----
         LRSWarning
-            If the positions of the source in the header and in the data differ.
+            For each warning or error among the findings of the extraction, for example if the
+            profile does not fit many pixels.
         """
         image = SlitImage.from_any(image)
         scale = jansky_per_sum(image)
@@ -255,7 +256,11 @@ class OptimalExtractor:
                 initial = careful
                 result, raw = _fit_rows(cutout, mean, options, initial, source_fit)
         texts = (*initial.notes, *_notes(self, initial, result))
-        findings = [*(Finding("fit", text) for text in texts), *image_findings(image)]
+        findings = [
+            *(Finding("fit", text) for text in texts),
+            *_header_findings(initial, result),
+            *image_findings(image),
+        ]
         result = with_extractions(result, self, raw, scale, findings, check)
         assert result.extractions[0].provenance is not None
         emit_findings(image, result.extractions[0].provenance.findings)
@@ -392,19 +397,26 @@ def _check_position(
             )
 
 
+def _header_findings(initial: InitialSources, result: OptimalResult) -> list[Finding]:
+    """Return a finding if the source is not at the position in the header."""
+    source_fit, expected = result.fitter.source_fit, initial.header_position
+    column, error = middle_row_value(source_fit.traces[0]), float(source_fit.shift_error[0])
+    limit = max(_REPORTED_OFFSET, 3.0 * np.nan_to_num(error))
+    if expected is None or abs(column - expected) <= limit:
+        return []
+    offset = column - expected
+    text = (
+        f"the source was found at column {column:.2f}, {offset:+.2f} from where the header puts it"
+    )
+    return [Finding("header_off", text, {"offset": offset, "error": error})]
+
+
 def _notes(
     extractor: OptimalExtractor, initial: InitialSources, result: OptimalResult
 ) -> list[str]:
     """Return the texts of warnings about a probably wrong fit."""
     notes = []
     fitter, source_fit, shifts = result.fitter, result.fitter.source_fit, result.shifts
-    column = middle_row_value(source_fit.traces[0])
-    expected, error = initial.header_position, float(np.nan_to_num(source_fit.shift_error[0]))
-    if expected is not None and abs(column - expected) > max(_REPORTED_OFFSET, 3.0 * error):
-        notes.append(
-            f"the source was found at column {column:.2f}, {column - expected:+.2f} from where the "
-            "header puts it"
-        )
     rows = fitter.rows(0)
     missing = 1.0 - float(np.median(fitter.light_with_wavelength[0][rows])) if rows.size else 0.0
     if missing > OFF_IMAGE and extractor.profile is None:
