@@ -39,6 +39,8 @@ class _Repr(Repr):
             return json.dumps(x)
         if type(x).__module__ == "numpy" and getattr(x, "shape", None) == ():
             return self.repr1(x.item(), level)  # type: ignore[attr-defined]
+        if type(x).__module__ == "astropy.units.quantity" and getattr(x, "shape", None) == ():
+            return f"{x:g}"
         return super().repr1(x, level)
 
 

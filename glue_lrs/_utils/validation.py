@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
+from types import UnionType
 from typing import Any, TypeVar
 
 import numpy as np
+from astropy import units as u
 
 from glue_lrs.errors import LRSError, ReferenceFileError, nearest, quoted
 
@@ -18,8 +20,29 @@ T = TypeVar("T")
 _LARGEST = 1e15
 
 
-def check_number(key: str, value: object) -> float:
-    """Return a finite number as float, or raise `ReferenceFileError` for any other value."""
+def without_unit(value: Any, unit: u.UnitBase = u.pix) -> Any:
+    """Return a value in which quantities in `unit`, or without a unit, are plain numbers.
+
+    Lists and tuples are converted item by item. Quantities in other units, and other values, are
+    returned unchanged.
+    """
+    if isinstance(value, list | tuple):
+        items = [without_unit(item, unit) for item in value]
+        return tuple(items) if isinstance(value, tuple) else items
+    if not isinstance(value, u.Quantity):
+        return value
+    for one in (unit, u.dimensionless_unscaled):
+        if value.unit.is_equivalent(one):
+            return value.to_value(one).tolist()
+    return value
+
+
+def check_number(key: str, value: object, unit: u.UnitBase = u.dimensionless_unscaled) -> float:
+    """Return a finite number as float, or raise `ReferenceFileError` for any other value.
+
+    A quantity in `unit`, or without a unit, is a number.
+    """
+    value = without_unit(value, unit)
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ReferenceFileError(f"{key} is {quoted(value)}, expected a number")
     if not np.isfinite(float(value)):
@@ -27,6 +50,18 @@ def check_number(key: str, value: object) -> float:
     if abs(float(value)) > _LARGEST:
         raise ReferenceFileError(f"{key} is {float(value):.3g}, expected at most {_LARGEST:g}")
     return float(value)
+
+
+def check_pixels(key: str, value: object) -> float:
+    """Return a finite number, which may be a quantity in pixels, as `check_number` does."""
+    return check_number(key, value, u.pix)
+
+
+def check_type(name: str, value: object, kinds: type[Any] | UnionType, expected: str) -> None:
+    """Raise `LRSError` if the parameter `name` is not an object of one of the types `kinds`."""
+    if not isinstance(value, kinds):
+        found = "None" if value is None else f"a {type(value).__name__}"
+        raise LRSError(f"{name} is {found}, expected {expected}")
 
 
 def check_choice(name: str, value: object, known: Sequence[str]) -> None:
@@ -137,7 +172,10 @@ def plain(value: Any) -> Any:
     """Return a copy of a value in which all types can be written to JSON.
 
     Mappings become dicts, tuples and arrays become lists, and NumPy scalars become Python scalars.
+    Quantities remain, as their units must be checked.
     """
+    if isinstance(value, u.Quantity):
+        return value
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):

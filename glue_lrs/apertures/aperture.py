@@ -17,11 +17,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+from astropy import units as u
 from numpy.polynomial.polynomial import polyadd, polyfit, polysub
 from numpy.typing import ArrayLike, NDArray
 
 from glue_lrs._utils.polynomials import trace_terms
-from glue_lrs._utils.validation import check_number
+from glue_lrs._utils.validation import check_number, check_pixels, without_unit
 from glue_lrs.apertures.edges import (
     ROUNDING,
     BoxedLimits,
@@ -88,7 +89,7 @@ class Aperture:
         for key in ("xstart", "xstop", "ystart", "ystop", "extract_width"):
             value = getattr(self, key)
             if value is not None:
-                object.__setattr__(self, key, check_number(key, value))
+                object.__setattr__(self, key, check_pixels(key, value))
         if self.ystart is not None and self.ystart < 0:
             raise ReferenceFileError(
                 f"ystart is {self.ystart:g}, expected a row number of 0 or more"
@@ -133,8 +134,9 @@ class Aperture:
         Aperture
             Aperture with `src_coeff`.
         """
-        pair = tuple(tuple(np.atleast_1d(edge).tolist()) for edge in (lower, upper))
-        return cls(src_coeff=pair, **kwargs)
+        edges = [without_unit(edge) for edge in (lower, upper)]
+        pair = [edge if isinstance(edge, u.Quantity) else np.ravel(edge).tolist() for edge in edges]
+        return cls(src_coeff=pair, **kwargs)  # type: ignore[arg-type]
 
     @classmethod
     def tapered(
@@ -209,7 +211,7 @@ class Aperture:
         if isinstance(fwhm, tuple | list) and len(fwhm) == 2:
             waves, widths = (np.asarray(values, dtype=float).ravel() for values in fwhm)
         else:
-            waves, widths = np.zeros(1), np.array([check_number("fwhm", fwhm)])
+            waves, widths = np.zeros(1), np.array([check_number("fwhm", fwhm, u.arcsec)])
         known = np.isfinite(waves) & np.isfinite(widths) if waves.shape == widths.shape else None
         if known is None or not known.any() or (widths[known] <= 0).any():
             raise ReferenceFileError(
@@ -219,7 +221,7 @@ class Aperture:
         degree = min(order, int(known.sum()) - 1)
         half = n / 2.0 / pixel_scale * polyfit(waves[known], widths[known], degree)
         if np.ndim(center) == 0:
-            middle = np.array([check_number("center", center)])
+            middle = np.array([check_pixels("center", center)])
         else:
             middle = trace_terms(center, wavelength)
         lower, upper = polysub(middle, half).tolist(), polyadd(middle, half).tolist()

@@ -11,7 +11,7 @@ from astropy.convolution import convolve
 from astropy.utils.exceptions import AstropyUserWarning
 from numpy.typing import NDArray
 
-from glue_lrs._utils.validation import check_number
+from glue_lrs._utils.validation import check_number, check_pixels
 from glue_lrs.apertures.background_fit import BackgroundFit, fit_median, fit_polynomial
 from glue_lrs.apertures.edges import (
     Coefficients,
@@ -302,7 +302,7 @@ def check_smoothing(length: object) -> int:
     LRSWarning
         If it differs from the requested length.
     """
-    number = check_number("smoothing_length", length)
+    number = check_pixels("smoothing_length", length)
     if number > _LONGEST_SMOOTHING:
         raise ReferenceFileError(
             f"smoothing_length is {quoted(length)}, expected at most {_LONGEST_SMOOTHING}"

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from astropy import units as u
 from numpy.polynomial.polynomial import polyval
 from numpy.typing import NDArray
 
-from glue_lrs._utils.validation import check_number
+from glue_lrs._utils.validation import check_pixels, without_unit
 from glue_lrs.errors import ApertureError, ReferenceFileError, quoted
 
 #: Polynomial coefficients of each edge, constant term first. The edges are ordered lower, upper,
@@ -179,7 +180,8 @@ def check_coefficients(key: str, value: object) -> Coefficients | None:
     if value is None:
         return None
     form = "[[lower c0, c1, ...], [upper c0, c1, ...], ...]"
-    if isinstance(value, np.ndarray):
+    value = without_unit(value)
+    if isinstance(value, np.ndarray) and not isinstance(value, u.Quantity):
         value = value.tolist()
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise ReferenceFileError(f"{key} is {quoted(value)}, expected {form}")
@@ -200,7 +202,7 @@ def check_coefficients(key: str, value: object) -> Coefficients | None:
                 f"{key}[{number}] has {len(edge)} coefficients, expected at most "
                 f"{MOST_COEFFICIENTS}"
             )
-        edges.append(tuple(check_number(f"{key}[{number}]", item) for item in edge))
+        edges.append(tuple(check_pixels(f"{key}[{number}]", item) for item in edge))
     for number, (lower, upper) in enumerate(zip(edges[::2], edges[1::2], strict=True)):
         if len(lower) == len(upper) == 1 and upper[0] - lower[0] < 1 - ROUNDING:
             raise ReferenceFileError(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_lrs._utils.validation import check_number, optional_bool
+from glue_lrs._utils.validation import check_pixels, optional_bool
 from glue_lrs.apertures.aperture import Aperture
 from glue_lrs.apertures.weights import Weights
 from glue_lrs.errors import ApertureError
@@ -73,7 +73,7 @@ class PlacementRule:
     fixed_background: bool = False
 
     def __post_init__(self) -> None:
-        offset = check_number("position_offset", self.position_offset)
+        offset = check_pixels("position_offset", self.position_offset)
         object.__setattr__(self, "position_offset", offset)
         for key in ("use_source_posn", "reference_source_posn", "fixed_background"):
             optional_bool(key, getattr(self, key))

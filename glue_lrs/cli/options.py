@@ -107,8 +107,9 @@ def limits(
         low, high = (float(part) for part in value.split(","))
     except ValueError:
         low = high = math.nan
-    if not (math.isfinite(low) and math.isfinite(high)) or low == high:
-        raise click.BadParameter(f"{quoted(value)}, expected two numbers, such as 5,12")
+    if not (math.isfinite(low) and math.isfinite(high)) or low >= high:
+        expected = "expected two ascending numbers, such as 5,12"
+        raise click.BadParameter(f"{quoted(value)}, {expected}")
     return low, high
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +50,7 @@ _KEYWORDS = ("SPORDER", "SOURCEID", "SRCTYPE", "SRCRA", "SRCDEC", "DISPAXIS")
 
 
 def combine(
-    spectra: Iterable[Spectrum | Extraction | SlitImage],
+    spectra: Iterable[Spectrum | Extraction | SlitImage | str | PathLike[str]],
     *,
     weights: str = "exposure_time",
     sigma_clip: float | None = None,
@@ -66,8 +67,9 @@ def combine(
     Parameters
     ----------
     spectra : sequence
-        Spectra to combine. Each item is a `~specutils.Spectrum`, an `Extraction`, or a `SlitImage`.
-        The integrations of a stack count as separate spectra.
+        Spectra to combine. Each item is a `~specutils.Spectrum`, an `Extraction`, a `SlitImage`, or
+        the path of an x1d, x1dints, s2d, cal or calints file. The integrations of a stack count as
+        separate spectra.
     weights : {"exposure_time", "integration_time", "unit", "inverse_variance"}
         Weights of the spectra, in this order: EFFEXPTM, EFFINTTM, 1, or the inverse of the
         variances after smoothing along the wavelength.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import repeat
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 #: Type of an operator such as `Extract1D`, or function, that extracts a spectrum from an image.
 Extract: TypeAlias = "Extractor | Callable[[SlitImage], Extraction]"
+
+#: Function that reads spectra and images, imported by name because it belongs to a higher layer.
+_READ = "glue_lrs.io.spectra:read_inputs"
 
 #: Header card from which the weight is taken, for each value of `weights` that is a time.
 TIME_CARDS = {"exposure_time": "EFFEXPTM", "integration_time": "EFFINTTM"}
@@ -219,7 +223,7 @@ class InputBlock:
 
 
 def input_blocks(
-    spectra: Iterable[Spectrum | Extraction | SlitImage],
+    spectra: Iterable[Spectrum | Extraction | SlitImage | str | os.PathLike[str]],
     extract: Extract | Sequence[Extract] | None,
 ) -> list[InputBlock]:
     """Convert the spectra given to `combine` to blocks. Images are extracted first.
@@ -233,10 +237,13 @@ def input_blocks(
         image.
     """
     single = isinstance(spectra, Extraction | SlitImage | Combination)
-    if single or hasattr(spectra, "spectral_axis"):
+    if single or hasattr(spectra, "spectral_axis") or isinstance(spectra, str | os.PathLike):
         spectra = [spectra]
-    if not isinstance(spectra, Iterable):
-        raise LRSError(f"spectra is a {type(spectra).__name__}, expected a sequence of spectra")
+    try:
+        spectra = (item for one in iter(spectra) for item in _contents(one))
+    except TypeError:
+        text = f"spectra is a {type(spectra).__name__}, expected a sequence of spectra"
+        raise LRSError(text) from None
     operators: Iterator[Extract | None]
     if not isinstance(extract, Sequence):
         operators = repeat(extract)
@@ -256,6 +263,13 @@ def input_blocks(
     if not blocks:
         raise LRSError("spectra is empty, expected at least one spectrum")
     return blocks
+
+
+def _contents(one: Any) -> Iterable[Any]:
+    """Return the spectra or the image in a file as a sequence, or one of another object itself."""
+    if isinstance(one, str | os.PathLike):
+        return resolve_name(_READ)([one])  # type: ignore[no-any-return]
+    return [one]
 
 
 def _is_image(one: object) -> bool:

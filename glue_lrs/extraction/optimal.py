@@ -18,8 +18,15 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from astropy import units as u
 
-from glue_lrs._utils.validation import check_bool, check_fraction, check_number
+from glue_lrs._utils.validation import (
+    check_bool,
+    check_fraction,
+    check_number,
+    check_pixels,
+    without_unit,
+)
 from glue_lrs.apertures.background import HIGHEST_ORDER
 from glue_lrs.errors import Hint, ProfileError, ReferenceFileError, SourceError, quoted
 from glue_lrs.extraction.base import OFF_IMAGE, emit_findings, image_findings, jansky_per_sum
@@ -151,8 +158,9 @@ class OptimalExtractor:
                 "PSFProfile.read(path)"
             )
         if self.position is not None:
-            several = np.atleast_1d(np.asarray(self.position, dtype=object)).tolist()
-            columns = tuple(check_number("position", value) for value in several)
+            given = without_unit(self.position)
+            several = [given] if isinstance(given, u.Quantity) else np.array(given, object).ravel()
+            columns = tuple(check_pixels("position", value) for value in several)
             if not columns:
                 raise ReferenceFileError("position is empty, expected a column or several")
             if len(columns) > 1 and np.diff(np.sort(columns)).min() < _MIN_SEPARATION:

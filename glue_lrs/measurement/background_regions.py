@@ -8,17 +8,19 @@ import numpy as np
 from scipy.ndimage import median_filter
 
 from glue_lrs._utils.statistics import SIGMA_PER_MAD, masked_median
+from glue_lrs._utils.validation import check_type
 from glue_lrs.apertures.background import Background
 from glue_lrs.errors import MeasurementError, SourceError
+from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.image.pixels import good_pixels
+from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.measurement.measure import measure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from glue_lrs._utils.typing import Mask
-    from glue_lrs.extraction.extract1d import Extract1D
-    from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.image.slit_image import ImageSource
 
 #: Number of columns of the regions on each side of the source. More columns add little to the
 #: precision of the level in the aperture, and a background that varies along the slit adds errors.
@@ -45,7 +47,7 @@ _NEIGHBOURS = 9
 _INTEGRATIONS = 16
 
 
-def place_background(image: SlitImage, operator: Extract1D) -> Background:
+def place_background(image: ImageSource, operator: Extract1D) -> Background:
     """Place background regions on both sides of the source.
 
     The regions are at least 2.5 FWHM from every source and negative trace that `measure` finds (1.6
@@ -54,7 +56,7 @@ def place_background(image: SlitImage, operator: Extract1D) -> Background:
 
     Parameters
     ----------
-    image : SlitImage
+    image : SlitImage, `~specutils.Spectrum`, str or path-like
         Image or stack of integrations to be extracted.
     operator : Extract1D
         Operator with the aperture to be used. Its background is ignored.
@@ -70,6 +72,8 @@ def place_background(image: SlitImage, operator: Extract1D) -> Background:
     MeasurementError
         If there is no room for regions.
     """
+    check_type("operator", operator, Extract1D, "an Extract1D")
+    image = SlitImage.from_any(image)
     placement = operator.place(image)
     weights = operator.weights(image, placement)
     inside = np.flatnonzero(weights.values.any(axis=0)) + weights.columns.start

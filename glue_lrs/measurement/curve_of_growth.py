@@ -13,10 +13,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+from astropy import units as u
 from numpy.typing import ArrayLike, NDArray
 
 from glue_lrs._utils.display import described, rounded, span_text
 from glue_lrs._utils.statistics import smooth_flux
+from glue_lrs._utils.validation import check_pixels, check_type, without_unit
+from glue_lrs.apertures.aperture_correction import ApertureCorrection
+from glue_lrs.apertures.background import Background
 from glue_lrs.apertures.edges import polynomial_regions
 from glue_lrs.errors import LRSError, LRSWarning, quoted, warn
 from glue_lrs.extraction.base import jansky_per_sum
@@ -25,14 +29,13 @@ from glue_lrs.image.pixels import lost_share
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.instrument import FWHM
 from glue_lrs.measurement.measure import measure
+from glue_lrs.measurement.measurement import Measurement
 from glue_lrs.measurement.report import growth_dict, growth_report, growth_table
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
-    from glue_lrs.apertures.aperture_correction import ApertureCorrection
-    from glue_lrs.apertures.background import Background
     from glue_lrs.image.slit_image import ImageSource
-    from glue_lrs.measurement.measurement import DetectedSource, Measurement
+    from glue_lrs.measurement.measurement import DetectedSource
     from glue_lrs.spectra.extraction import Extraction
 
 #: Default wavelength bands in micron.
@@ -201,6 +204,7 @@ def curve_of_growth(
     image = SlitImage.from_any(image)
     if measurement is None:
         measurement = measure(image, integrations=False)
+    _check_types(measurement, background, aperture_correction)
     notes = [] if background is None else region_notes(measurement, background)
     free = _free_width(measurement)
     grid = _check_widths(widths, measurement)
@@ -483,6 +487,14 @@ def _free_width(measurement: Measurement) -> float:
     return max(2.0 * room, 1.0)
 
 
+def _check_types(measurement: object, background: object, correction: object) -> None:
+    """Raise `LRSError` if an argument of `curve_of_growth` has the wrong type."""
+    check_type("measurement", measurement, Measurement, "a Measurement, the result of measure")
+    check_type("background", background, Background | None, "a Background or None")
+    expected = "an ApertureCorrection or None"
+    check_type("aperture_correction", correction, ApertureCorrection | None, expected)
+
+
 def _check_widths(widths: ArrayLike | None, measurement: Measurement) -> Array:
     """Return the widths, validated and in ascending order, or the default widths for None."""
     first, last = measurement.columns
@@ -490,9 +502,11 @@ def _check_widths(widths: ArrayLike | None, measurement: Measurement) -> Array:
         trace = measurement.trace
         room = max(float(np.nanmin(trace)) - first, last - float(np.nanmax(trace)))
         return np.arange(2.0, np.clip(2.0 * room, 4.0, 30.0) + 1e-9, 0.5)
-    grid = np.unique(np.asarray(widths, dtype=float).ravel())
-    if grid.size == 0 or not np.isfinite(grid).all() or grid[0] < 1:
-        raise LRSError(f"widths are {np.asarray(widths).tolist()}, expected numbers of 1 or more")
+    given = without_unit(widths)
+    several = [given] if isinstance(given, u.Quantity) else np.array(given, object).ravel()
+    grid = np.unique([check_pixels("width", one) for one in several])
+    if grid.size == 0 or grid[0] < 1:
+        raise LRSError(f"widths are {quoted(several)}, expected numbers of 1 or more")
     return grid
 
 

@@ -9,7 +9,9 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
+from glue_lrs._utils.validation import check_type
 from glue_lrs.errors import LRSError, SourceError
+from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.extraction.options import prepared_image
 from glue_lrs.instrument import APERTURE_WIDTH
 from glue_lrs.measurement.measure import measure
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from glue_lrs._utils.typing import Array
-    from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import ImageSource, SlitImage
     from glue_lrs.spectra.extraction import Extraction
 
@@ -77,6 +78,7 @@ def error_budget(image: ImageSource, operator: Extract1D) -> QTable:
     times the error of the position that `measure` finds. It is 0 for an optimal extraction, which
     fits the position: to first order, the flux does not depend on it.
     """
+    check_type("operator", operator, Extract1D, "an Extract1D")
     image = prepared_image(operator, image)
     if image.is_stack:
         raise LRSError(

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from astropy import units as u
 
-from glue_lrs._utils.validation import check_number
+from glue_lrs._utils.validation import check_number, check_pixels
 from glue_lrs.errors import LRSError, ReferenceFileError, SourceError, quoted
 from glue_lrs.fitting.cutout import SlitCutout
 from glue_lrs.fitting.drift import DriftModel
@@ -89,8 +90,10 @@ def measure(
             raise LRSError(f"{key} is {quoted(value)}, expected a whole number of 1 or more")
         if value > _MOST:
             raise LRSError(f"{key} is {quoted(value)}, expected at most {_MOST}")
+    tolerance = check_pixels("tolerance", tolerance)
+    pixel_scale = check_number("pixel_scale", pixel_scale, u.arcsec)
     for key, number in (("tolerance", tolerance), ("pixel_scale", pixel_scale)):
-        if not (np.isfinite(number) and number > 0):
+        if number <= 0:
             raise LRSError(f"{key} is {quoted(number)}, expected a number greater than 0")
     image = SlitImage.from_any(image)
     model = SourceModel(SlitCutout.from_image(image, pixel_scale))
@@ -121,9 +124,10 @@ def aperture_at_source(image: ImageSource, width: float) -> Aperture:
     ReferenceFileError
         If the width is less than 1.
     """
-    if check_number("width", width) < 1:
+    columns = check_pixels("width", width)
+    if columns < 1:
         raise ReferenceFileError(f"width is {quoted(width)}, expected at least 1 pixel")
-    return measure(image, integrations=False).box(width)
+    return measure(image, integrations=False).box(columns)
 
 
 class _Evaluation:

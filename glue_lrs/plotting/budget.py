@@ -6,12 +6,13 @@ from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy.table import QTable
 
+from glue_lrs._utils.validation import check_type
 from glue_lrs.measurement.error_budget import CONTRIBUTIONS
 from glue_lrs.plotting import style
 
 if TYPE_CHECKING:
-    from astropy.table import QTable
     from matplotlib.axes import Axes
 
 #: Labels of the columns.
@@ -39,6 +40,7 @@ def plot_budget(table: QTable, *, ax: Axes | None = None, title: str | None = No
     `~matplotlib.axes.Axes`
         The axes.
     """
+    check_type("table", table, QTable, "a QTable, the result of error_budget")
     ax = style.axes_or_current(ax, (8.5, 5.0))
     wave = table["WAVELENGTH"].value
     order = np.argsort(wave)

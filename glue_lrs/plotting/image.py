@@ -14,12 +14,16 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from numpy.typing import ArrayLike, NDArray
 
+from glue_lrs._utils.validation import check_type
 from glue_lrs.apertures.edges import polynomial_regions
-from glue_lrs.errors import LRSError, LRSWarning
+from glue_lrs.errors import LRSError, LRSWarning, quoted
+from glue_lrs.extraction.extract1d import Extract1D
 from glue_lrs.image.pixels import PLANES, lost_pixels
+from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.instrument import PIXEL_SCALE
 from glue_lrs.plotting import grey, style
 from glue_lrs.plotting.spectra import series
+from glue_lrs.spectra.extraction import Extraction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,10 +31,8 @@ if TYPE_CHECKING:
 
     from glue_lrs._utils.typing import Bools, Floats
     from glue_lrs.apertures.edges import Limits
-    from glue_lrs.extraction.extract1d import Extract1D
-    from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.image.slit_image import ImageSource
     from glue_lrs.plotting.style import AxisLimits
-    from glue_lrs.spectra.extraction import Extraction
 
 #: Range of the positions of an edge in several rows, in columns, up to which one position is drawn
 #: for all of them. A smaller range is not visible.
@@ -44,7 +46,7 @@ _APERTURES = (style.APERTURE, style.SKY, style.GREEN, style.ORANGE, style.PURPLE
 
 @style.no_figure_on_error
 def plot_image(
-    image: SlitImage,
+    image: ImageSource,
     extract: Extract1D | Mapping[str, Extract1D] | None = None,
     *,
     integration: int = 0,
@@ -59,8 +61,8 @@ def plot_image(
 
     Parameters
     ----------
-    image : SlitImage
-        Image to draw.
+    image : SlitImage, `~specutils.Spectrum`, str or path-like
+        Image to draw, or the path of its file.
     extract : Extract1D or mapping of str to Extract1D, optional
         `Extract1D` operator whose aperture and background regions are drawn at the positions that
         they have on this image; or several operators, with the labels of their apertures as keys.
@@ -95,6 +97,9 @@ def plot_image(
 
         glue_lrs.plot_image(image, {"8 pixels": default, "12 pixels": wider})
     """
+    image = SlitImage.from_any(image)
+    style.check_limits(xlim, ylim)
+    chosen = [] if np.size(rows) == 0 else checked_rows(image, rows)
     operators = _labelled(extract)
     data = _data(image, integration)
     norm = grey.grey_norm(_single(image, integration), stretch)
@@ -112,7 +117,7 @@ def plot_image(
     (x0, x1), (y0, y1) = image.bounding_box
     x, y = [x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0]
     ax.plot(x, y, color=style.BOX, lw=1.4, ls=":", label="bounding box")
-    for row in rows:
+    for row in chosen:
         ax.axhline(row, color=style.ORANGE, lw=0.8, ls=(0, (6, 3)), label="cut")
     # The bounding box may extend to the edge of the image, so leave a margin around both.
     displayed, columns = grey.displayed_part(image)
@@ -198,7 +203,10 @@ def _labelled(extract: Extract1D | Mapping[str, Extract1D] | None) -> Mapping[st
     if extract is None:
         return {}
     if isinstance(extract, Mapping):
+        for name, one in extract.items():
+            check_type(f"extract {quoted(name)}", one, Extract1D, "an Extract1D")
         return {style.plain_text(str(name)): one for name, one in extract.items()}
+    check_type("extract", extract, Extract1D, "an Extract1D, or several with their labels")
     return {"aperture": extract}
 
 
@@ -224,7 +232,7 @@ def _draw_regions(ax: Axes, image: SlitImage, extract: Extract1D, colour: str, l
 
 @style.no_figure_on_error
 def plot_cut(
-    image: SlitImage,
+    image: ImageSource,
     rows: int | Sequence[int],
     extract: Extract1D | None = None,
     extraction: Extraction | None = None,
@@ -239,8 +247,8 @@ def plot_cut(
 
     Parameters
     ----------
-    image : SlitImage
-        Image from which the rows are taken.
+    image : SlitImage, `~specutils.Spectrum`, str or path-like
+        Image from which the rows are taken, or the path of its file.
     rows : int or sequence of int
         Row to draw, or rows to draw in different colours.
     extract : Extract1D, optional
@@ -270,7 +278,11 @@ def plot_cut(
     LRSError
         If a row or the integration does not exist, or the aperture has no pixel on the image.
     """
-    chosen = _checked_rows(image, rows)
+    image = SlitImage.from_any(image)
+    style.check_limits(xlim, ylim)
+    check_type("extract", extract, Extract1D | None, "an Extract1D or None")
+    check_type("extraction", extraction, Extraction | None, "an Extraction or None")
+    chosen = checked_rows(image, rows)
     regions = None if extract is None else _regions(image, extract)
     columns = np.arange(*grey.displayed_part(image)[1].indices(image.shape[1]))
     data, error = (plane(image, integration)[:, columns] for plane in (_data, _error))
@@ -309,9 +321,12 @@ def plot_cut(
     return ax
 
 
-def _checked_rows(image: SlitImage, rows: int | Sequence[int]) -> list[int]:
+def checked_rows(image: SlitImage, rows: int | Sequence[int]) -> list[int]:
     """Return the rows of cuts as a list, or raise `LRSError` if one does not exist."""
-    chosen = [int(row) for row in np.atleast_1d(rows)]
+    several = np.atleast_1d(np.asarray(rows))
+    if several.dtype.kind not in "iu" and several.size:
+        raise LRSError(f"rows is {quoted(rows)}, expected whole numbers")
+    chosen = [int(row) for row in several.ravel()]
     if not chosen:
         raise LRSError("rows is empty, expected at least one row")
     for row in chosen:
@@ -464,6 +479,8 @@ def _single(image: SlitImage, integration: int) -> SlitImage:
         If the file of a memory-mapped image was overwritten.
     """
     image.check_file()
+    if isinstance(integration, bool) or not isinstance(integration, int | np.integer):
+        raise LRSError(f"integration is {quoted(integration)}, expected a whole number")
     return image.integration(integration) if image.is_stack or integration else image
 
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.ticker import LogFormatter
 
+from glue_lrs._utils.validation import check_type
 from glue_lrs.plotting import style
+from glue_lrs.timeseries.curve import LightCurve
 from glue_lrs.timeseries.noise import allan_deviation, neighbour_differences
 
 if TYPE_CHECKING:
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 
     from glue_lrs._utils.typing import Array
     from glue_lrs.plotting.style import FigureSource
-    from glue_lrs.timeseries.curve import LightCurve
 
 #: Number of points above which means of neighbouring points are drawn, too, and number of means.
 _MANY, _MEANS = 500, 100
@@ -55,6 +56,7 @@ def plot_light_curve(
         (their relative light curves as an image) and ``"scatter"`` (against wavelength); if
         requested, ``"allan"``. The attribute ``figure`` is the figure.
     """
+    check_type("curve", curve, LightCurve, "a LightCurve")
     bins = len(curve.edges) > 1
     size = (11.0 if bins or allan else 8.0, 7.5 if bins else 5.5)
     made: Figure = style.figure_or_new(figure, size)

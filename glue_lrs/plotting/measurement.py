@@ -12,8 +12,11 @@ import numpy as np
 from numpy.polynomial.polynomial import polyval
 from numpy.typing import NDArray
 
+from glue_lrs._utils.validation import check_type
 from glue_lrs.errors import LRSError
 from glue_lrs.instrument import expected_fwhm
+from glue_lrs.measurement.curve_of_growth import CurveOfGrowth
+from glue_lrs.measurement.measurement import Measurement
 from glue_lrs.plotting import style
 from glue_lrs.plotting.style import Panels
 
@@ -22,8 +25,6 @@ if TYPE_CHECKING:
 
     from glue_lrs._utils.typing import Floats
     from glue_lrs.apertures.background import Background
-    from glue_lrs.measurement.curve_of_growth import CurveOfGrowth
-    from glue_lrs.measurement.measurement import Measurement
     from glue_lrs.plotting.style import FigureSource
 
 #: Minimum S/N of a band for its flux to be drawn versus the aperture width. In bands with a lower
@@ -62,6 +63,7 @@ def plot_measurement(
         ``"growth"`` and ``"snr"``, and for a stack ``"shift"``. Its attribute ``figure`` is the
         figure.
     """
+    check_type("measurement", measurement, Measurement, "a Measurement")
     stack = measurement.shift is not None
     rows = [["profile", "profile"], ["trace", "width"]]
     if growth is not None:
@@ -103,6 +105,7 @@ def plot_profile(
         Axes with the column in the reference row along x, and the brightness along y on an asinh
         scale.
     """
+    check_type("measurement", measurement, Measurement, "a Measurement")
     ax = style.axes_or_current(ax, (8.0, 3.6))
     profile, error = measurement.profile, measurement.profile_error
     style.draw_steps(ax, measurement.profile_column, profile, error)
@@ -144,6 +147,7 @@ def plot_trace(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
     `~matplotlib.axes.Axes`
         Axes with wavelength along x and column along y.
     """
+    check_type("measurement", measurement, Measurement, "a Measurement")
     ax = style.axes_or_current(ax, (6.0, 3.6))
     target = measurement.target
     wave, order = _sorted(measurement.wavelength)
@@ -181,6 +185,7 @@ def plot_fwhm(measurement: Measurement, *, ax: Axes | None = None) -> Axes:
     `~matplotlib.axes.Axes`
         Axes with wavelength along x, FWHM in arcsec along y, and FWHM in columns on the right.
     """
+    check_type("measurement", measurement, Measurement, "a Measurement")
     ax = style.axes_or_current(ax, (6.0, 3.6))
     wave, _ = _sorted(measurement.wavelength)
     width, error = measurement.width(wave)
@@ -247,6 +252,7 @@ def plot_growth(
         S/N relative to the maximum in each band, with a marker at the best width. Its attribute
         ``figure`` is the figure.
     """
+    check_type("growth", growth, CurveOfGrowth, "a CurveOfGrowth")
     if axes is None:
         axes = tuple(style.figure_or_new(figure, (11.0, 4.0)).subplots(1, 2))
     left, right = axes
@@ -302,6 +308,7 @@ def plot_integrations(measurement: Measurement, *, ax: Axes | None = None) -> Ax
     LRSError
         If the measurement has no shifts.
     """
+    check_type("measurement", measurement, Measurement, "a Measurement")
     if measurement.shift is None or measurement.shift_error is None:
         raise LRSError("has no shifts, expected a stack of integrations", subject=measurement.label)
     ax = style.axes_or_current(ax, (8.0, 3.0))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from glue_lrs._utils.validation import check_type
+from glue_lrs.extraction.optimal_result import OptimalResult
 from glue_lrs.instrument import PIXEL_SCALE, expected_fwhm
 from glue_lrs.plotting import style
 from glue_lrs.plotting.image import draw_plane, plot_image
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-    from glue_lrs.extraction.optimal_result import OptimalResult
     from glue_lrs.plotting.style import AxisLimits, FigureSource
 
 #: The colour scale extends to plus and minus this residual in standard deviations.
@@ -66,6 +67,7 @@ def plot_optimal(
         Axes of the panels ``"image"``, ``"residual"`` and ``"profile"``, and those of
         `plot_extraction`. Its attribute ``figure`` is the figure.
     """
+    check_type("result", result, OptimalResult, "an OptimalResult, as of OptimalExtractor.fit")
     image = result.image
     made = style.figure_or_new(figure, (16.0, 8.0))
     parts: Any = made.subfigures(1, 3, width_ratios=(1.0, 1.0, 1.75))
@@ -120,6 +122,7 @@ def plot_residual(
     `~matplotlib.axes.Axes`
         Axes with columns along x and rows along y. Rejected pixels are marked with squares.
     """
+    check_type("result", result, OptimalResult, "an OptimalResult, as of OptimalExtractor.fit")
     ax = style.axes_or_current(ax, (4.5, 8.0))
     residual = result.normalised_residual(integration)
     bad = np.isnan(residual) & np.isfinite(result.model(integration))
@@ -157,6 +160,7 @@ def plot_model_profile(result: OptimalResult, *, ax: Axes | None = None) -> Axes
         Axes with the distance of a pixel from the source along x and the fraction of the flux in
         the pixel along y. Dotted lines mark the expected FWHM of LRS.
     """
+    check_type("result", result, OptimalResult, "an OptimalResult, as of OptimalExtractor.fit")
     ax = style.axes_or_current(ax, (6.0, 3.0))
     offset = np.arange(-8.0, 8.01, 0.05)
     for wavelength, colour in _PROFILES.items():

@@ -7,22 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
+from glue_lrs._utils.validation import check_type
+from glue_lrs.extraction.extract1d import Extract1D
+from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.plotting import style
-from glue_lrs.plotting.image import plot_cut, plot_image, representative_rows
+from glue_lrs.plotting.image import checked_rows, plot_cut, plot_image, representative_rows
 from glue_lrs.plotting.spectra import plot_extraction
 from glue_lrs.plotting.stack import plot_stack
 from glue_lrs.plotting.style import Panels
+from glue_lrs.spectra.extraction import Extraction
 
 if TYPE_CHECKING:
-    from glue_lrs.extraction.extract1d import Extract1D
-    from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.image.slit_image import ImageSource
     from glue_lrs.plotting.style import AxisLimits, FigureSource
-    from glue_lrs.spectra.extraction import Extraction
 
 
 @style.no_figure_on_error
 def plot_product(
-    image: SlitImage,
+    image: ImageSource,
     extract: Extract1D | None = None,
     extraction: Extraction | None = None,
     *,
@@ -42,8 +44,8 @@ def plot_product(
 
     Parameters
     ----------
-    image : SlitImage
-        Image to draw.
+    image : SlitImage, `~specutils.Spectrum`, str or path-like
+        Image to draw, or the path of its file.
     extract : Extract1D, optional
         `Extract1D` operator whose aperture and background regions are drawn.
     extraction : Extraction, optional
@@ -84,12 +86,16 @@ def plot_product(
         If the integration, the column or a row does not exist, or the aperture has no pixel on the
         image.
     """
+    image = SlitImage.from_any(image)
+    check_type("extract", extract, Extract1D | None, "an Extract1D or None")
+    check_type("extraction", extraction, Extraction | None, "an Extraction or None")
+    style.check_limits(xlim, ylim, None if extraction is None else extraction.wavelength)
     all_integrations = extraction is not None and extraction.is_stack and integration is None
     number = 0 if integration is None else integration
     ratios = [1.0, 1.15] if extraction is None else [1.0, 1.05, 2.6 if all_integrations else 1.75]
     made = style.figure_or_new(figure, (4.0 * sum(ratios) - 0.2 * len(ratios), 8.0))
     parts: Any = made.subfigures(1, len(ratios), width_ratios=ratios)
-    chosen = representative_rows(image, extract) if rows is None else [int(row) for row in rows]
+    chosen = representative_rows(image, extract) if rows is None else checked_rows(image, rows)
     panels = Panels(image=parts[0].subplots())
     plot_image(image, extract, integration=number, ax=panels["image"], rows=chosen, stretch=stretch)
     cuts = parts[1].subplots(len(chosen), 1, sharex=True, squeeze=False)[:, 0]

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from glue_lrs._utils.validation import check_type
 from glue_lrs.errors import LRSError, nearest, quoted
 from glue_lrs.plotting import style
 from glue_lrs.plotting.style import Panels
 from glue_lrs.spectra.columns import COLUMNS, ERROR_OF, QUALITY
+from glue_lrs.spectra.extraction import Extraction
 from glue_lrs.spectra.quality import QUALITY_BITS, bit_names, has_bits
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 
     from glue_lrs._utils.typing import Bools, Floats
     from glue_lrs.plotting.style import AxisLimits, FigureSource
-    from glue_lrs.spectra.extraction import Extraction
 
 #: Fraction of the aperture weight above which a loss to bad pixels is marked. Smaller losses, such
 #: as those in the far wings of a fitted profile, cannot be seen in the spectrum.
@@ -83,8 +84,9 @@ def plot_extraction(
     LRSError
         If the integration or the column does not exist.
     """
-    column = column.upper()
+    column = style.column_name(column)
     drawn = series(extraction, column, integration)
+    style.check_limits(xlim, ylim, drawn.wavelength)
     made = style.figure_or_new(figure, (8.5, 7.0))
     panels = made.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": (3, 1.3, 1)})
     top, middle, bottom = panels
@@ -208,13 +210,15 @@ def plot_comparison(
     LRSError
         If there is no spectrum, a spectrum lacks the column, or the units differ.
     """
+    check_type("extractions", extractions, Mapping, "spectra with their labels as keys")
     if not extractions:
         raise LRSError("nothing to draw, expected at least one spectrum")
-    column = column.upper()
+    column = style.column_name(column)
     drawn = {
         style.plain_text(name): series(one, column, integration)
         for name, one in extractions.items()
     }
+    style.check_limits(xlim, ylim, np.concatenate([one.wavelength for one in drawn.values()]))
     units = {str(one.units.get(column, "")) for one in extractions.values()}
     if len(units) > 1:
         raise LRSError(f"the spectra have different units of {column} ({', '.join(sorted(units))})")
@@ -352,6 +356,7 @@ def series(extraction: Extraction, column: str, integration: int | None) -> Seri
     LRSError
         If the column or integration does not exist.
     """
+    check_type("the spectrum", extraction, Extraction, "an Extraction")
     wave, mask, values = extraction.wavelength, extraction.mask, _column(extraction, column)
     if extraction.is_stack and integration is None:
         with style.no_nan_warnings():
@@ -359,6 +364,8 @@ def series(extraction: Extraction, column: str, integration: int | None) -> Seri
         return Series(wave, median, None, np.all(mask, axis=0))
     index: int | EllipsisType = ...
     if extraction.is_stack and integration is not None:
+        if not isinstance(integration, int | np.integer):
+            raise LRSError(f"integration is {quoted(integration)}, expected a whole number")
         if not 0 <= integration < len(values):
             raise LRSError(f"integration is {integration}, expected 0 to {len(values) - 1}")
         index = integration

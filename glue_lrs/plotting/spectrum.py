@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from itertools import count
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,8 @@ import numpy as np
 from specutils import Spectrum
 
 from glue_lrs.combination.combination import Combination
-from glue_lrs.errors import LRSError
+from glue_lrs.errors import LRSError, naming
+from glue_lrs.io.open import open as open_file
 from glue_lrs.plotting import style
 from glue_lrs.plotting.spectra import (
     FLUX_UNITS,
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 
 @style.no_figure_on_error
 def plot_spectrum(
-    *spectra: Spectrum | Extraction | Combination,
+    *spectra: Spectrum | Extraction | Combination | str | PathLike[str],
     labels: str | Sequence[str] | None = None,
     column: str = "FLUX",
     integration: int | None = None,
@@ -53,8 +56,9 @@ def plot_spectrum(
 
     Parameters
     ----------
-    *spectra : `~specutils.Spectrum`, Extraction or Combination
-        Spectra to draw: results of `~glue_lrs.extract`, `~glue_lrs.open` or `~glue_lrs.combine`.
+    *spectra : `~specutils.Spectrum`, Extraction, Combination, str or path-like
+        Spectra to draw: results of `~glue_lrs.extract`, `~glue_lrs.open` or `~glue_lrs.combine`, or
+        paths of files that `~glue_lrs.open` reads.
     labels : str or sequence of str, optional
         Labels in the legend; by default, the names of the files or targets.
     column : str
@@ -90,13 +94,15 @@ def plot_spectrum(
     """
     if not spectra:
         raise LRSError("nothing to draw, expected at least one spectrum")
-    column = column.upper()
-    extractions = [_as_extraction(spectrum) for spectrum in spectra]
+    column = style.column_name(column)
+    extractions = [one for spectrum in spectra for one in _as_extractions(spectrum)]
     names = _labels(extractions, labels)
     drawn = [series(one, column, integration) for one in extractions]
     units = {str(one.units.get(column, "")) for one in extractions}
     if len(units) > 1:
         raise LRSError(f"the spectra have different units of {column} ({', '.join(sorted(units))})")
+    wave = np.concatenate([one.wavelength for one in drawn])
+    style.check_limits(xlim, ylim, wave)
     factor, unit = flux_scale(drawn[0].values, units.pop())
     step = offset_step(drawn[0], offset)
     ax = style.axes_or_current(ax, (8.5, 4.5))
@@ -104,7 +110,6 @@ def plot_spectrum(
     if before:  # other spectra, whose unit determines that of these
         factor, unit = _unit_before(before, column, factor, unit)
     first = sum(line.get_gid() == _SPECTRUM for line in ax.lines)
-    wave = np.concatenate([one.wavelength for one in drawn])
     if not first:
         style.mark_poorly_calibrated(ax, wave, xlim)
     for n, (one, name) in enumerate(zip(drawn, names, strict=True)):
@@ -115,7 +120,11 @@ def plot_spectrum(
         line.set_gid(_SPECTRUM)
     shown = (line.get_ydata() for line in ax.lines if line.get_gid() == _SPECTRUM)
     focus(ax, [np.asarray(values, dtype=float) for values in shown])
-    if len(spectra) == 1 and not first and (integration is not None or not extractions[0].is_stack):
+    if (
+        len(extractions) == 1
+        and not first
+        and (integration is not None or not extractions[0].is_stack)
+    ):
         mark_rows(ax, extractions[0], integration or 0)
     ax.set(xlabel="wavelength [µm]", ylabel=axis_label(column, unit))
     if not first:
@@ -136,17 +145,22 @@ def _unused(ax: Axes, label: str) -> str:
     return label if label not in used else next(one for one in numbered if one not in used)
 
 
-def _as_extraction(spectrum: object) -> Extraction:
-    """Return a spectrum as an `Extraction`."""
+def _as_extractions(spectrum: object) -> list[Extraction]:
+    """Return a spectrum, or the spectra in a file, as `Extraction` objects."""
+    if isinstance(spectrum, str | PathLike):
+        found = open_file(spectrum)
+        several = found if isinstance(found, list) else [found]
+        with naming(os.fspath(spectrum)):
+            return [one for item in several for one in _as_extractions(item)]
     if isinstance(spectrum, Extraction):
-        return spectrum
+        return [spectrum]
     if isinstance(spectrum, Combination):
-        return spectrum.to_extraction()
+        return [spectrum.to_extraction()]
     if isinstance(spectrum, Spectrum):
-        return spectrum_to_extraction(spectrum)
+        return [spectrum_to_extraction(spectrum)]
     raise LRSError(
-        f"the spectrum is a {type(spectrum).__name__}, expected a Spectrum, an Extraction or a "
-        "Combination"
+        f"the spectrum is a {type(spectrum).__name__}, expected a Spectrum, an Extraction, a "
+        "Combination, or the path of a spectrum"
     )
 
 

@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from glue_lrs._utils.validation import check_type
 from glue_lrs.errors import LRSError
 from glue_lrs.plotting import style
 from glue_lrs.plotting.spectra import axis_label, draw_series, flux_scale, focus, series
 from glue_lrs.plotting.style import Panels
+from glue_lrs.spectra.extraction import Extraction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from glue_lrs._utils.typing import Floats
     from glue_lrs.plotting.style import AxisLimits, FigureSource
-    from glue_lrs.spectra.extraction import Extraction
 
 
 @style.no_figure_on_error
@@ -57,9 +58,11 @@ def plot_stack(
     LRSError
         If `extraction` is not a stack or lacks the column.
     """
+    check_type("extraction", extraction, Extraction, "an Extraction")
     if not extraction.is_stack:
         raise LRSError("a single spectrum has no integrations to compare, expected a stack")
-    column = column.upper()
+    column = style.column_name(column)
+    style.check_limits(xlim, ylim, extraction.wavelength)
     middle = series(extraction, column, None)
     made = style.figure_or_new(figure, (10.0, 7.0))
     grid = made.add_gridspec(2, 2, width_ratios=(2.6, 1), height_ratios=(1, 1.1))

@@ -6,13 +6,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from numbers import Real
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 from astropy import units as u
 from matplotlib import pyplot
 
-from glue_lrs.errors import escaped
+from glue_lrs.errors import LRSError, escaped, quoted
 from glue_lrs.instrument import POORLY_CALIBRATED
 
 if TYPE_CHECKING:
@@ -121,6 +122,37 @@ def axes_or_current(ax: Axes | None, size: tuple[float, float]) -> Axes:
     if ax is None and not pyplot.get_fignums():
         figure_or_new(None, size)
     return pyplot.gca() if ax is None else ax
+
+
+def check_limits(xlim: Any, ylim: Any, wavelength: Floats | None = None) -> None:
+    """Raise `LRSError` if limits are no pairs of numbers, or show none of the wavelengths.
+
+    Parameters
+    ----------
+    xlim, ylim : object
+        Limits of the axes, or None.
+    wavelength : ndarray, optional
+        Wavelengths in micron along x.
+    """
+    for name, limits in (("xlim", xlim), ("ylim", ylim)):
+        if limits is None:
+            continue
+        pair = [limits] if isinstance(limits, str) or np.ndim(limits) == 0 else list(limits)
+        if len(pair) != 2 or not all(isinstance(one, Real) and np.isfinite(one) for one in pair):
+            raise LRSError(f"{name} is {quoted(limits)}, expected two numbers")
+    known = np.array([]) if wavelength is None else wavelength[np.isfinite(wavelength)]
+    if xlim is not None and known.size:
+        low, high = sorted(xlim)
+        if low > known.max() or high < known.min():
+            span = f"{known.min():.2f} to {known.max():.2f} micron"
+            raise LRSError(f"xlim is {low:g} to {high:g}, expected some of the data, {span}")
+
+
+def column_name(column: object) -> str:
+    """Return the name of a column in upper case, or raise `LRSError` if it is not a text."""
+    if not isinstance(column, str):
+        raise LRSError(f"column is {quoted(column)}, expected a name such as 'FLUX'")
+    return column.upper()
 
 
 def set_limits(ax: Axes, xlim: AxisLimits, ylim: AxisLimits) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from os import PathLike
 from typing import Any, TypeVar
 
-from glue_lrs._utils.validation import checked, plain
+from glue_lrs._utils.validation import checked, plain, without_unit
 from glue_lrs.apertures.aperture_correction import ApertureCorrection
 from glue_lrs.errors import (
     LRSError,
@@ -192,7 +192,7 @@ def _sort_overrides(
         elif key in schema.KEYS:
             if value is not None:
                 checked(schema.KEYS[key], key, value)
-            keys[key] = value
+            keys[key] = plain(without_unit(value))
         elif key in ("aperture", "background"):
             raise ReferenceFileError(f"{key} needs an image, as in glue_lrs.extract")
         else:

@@ -85,6 +85,17 @@ def test_a_key_is_given_once(here: Path, command: str) -> None:
     assert refused(command).startswith("--set xstart is given 2 times, expected once")
 
 
+def test_limits_of_a_plot(here: Path) -> None:
+    assert "'12,5', expected two ascending numbers, such as 5,12" in refused(
+        "plot a_x1d.fits --xlim 12,5"
+    )
+    text = refused("plot a_x1d.fits --xlim 20,25")
+    assert text == "xlim is 20 to 25, expected some of the data, 3.19 to 14.02 micron"
+    assert refused("plot a_x1d.fits t_x1dints.fits --xlim 20,25").startswith("xlim is 20 to 25")
+    assert refused("plot t_x1dints.fits --xlim 20,25").startswith("xlim is 20 to 25")
+    assert refused("plot a_s2d.fits --xlim 20,25").endswith(text)
+
+
 def test_nods_are_given_once(here: Path) -> None:
     text = refused('extract a_s2d.fits --nods b.fits --set nods=["c.fits"]')
     assert text.startswith("--nods and --set nods exclude each other")
