@@ -89,3 +89,16 @@ def expected_fwhm(wavelength: ArrayLike) -> NDArray[np.float64]:
         smaller than the widths in STScI's LRS extraction notebook, which are not measurements.
     """
     return FWHM * PIXEL_SCALE * psf_width(wavelength)
+
+
+#: Suffixes of the names of the pipeline's products, which tell what a file contains.
+PRODUCT_SUFFIXES = (
+    "uncal", "ramp", "rate", "rateints", "cal", "calints", "crf", "crfints", "bsub", "bsubints",
+    "i2d", "s2d", "s3d", "x1d", "x1dints", "c1d", "whtlt",
+)  # fmt: skip
+
+
+def product_suffix(stem: str) -> str | None:
+    """Return the suffix of a pipeline product in a file name without ``.fits``, or None."""
+    base, _, suffix = stem.lower().rpartition("_")
+    return suffix if base and suffix in PRODUCT_SUFFIXES else None

@@ -16,6 +16,9 @@ from glue_lrs.errors import escaped
 if TYPE_CHECKING:
     from astropy.table import QTable
 
+    from glue_lrs.extraction.extract1d import Extract1D
+    from glue_lrs.image.slit_image import SlitImage
+
 
 @main.command(short_help="List the contributions to the uncertainty of the flux.")
 @options.FILES
@@ -44,6 +47,8 @@ def budget(
     the flat field, and what the errors of a spectrum never include: the uncertainty of the position
     of the source in the aperture, of a fitted profile, and of the aperture correction. The noise of
     the background is a part of the noise. Of a time series, the median of all integrations is used.
+    Flux that the spectrum lacks, such as that outside the aperture without --apcorr, is no error:
+    it is listed below the table.
 
     \b
     Examples:
@@ -65,9 +70,12 @@ def budget(
     def process(path: str) -> tuple[dict[str, Any], str]:
         image = SlitImage.read(path)
         image = image.median() if image.is_stack else image
-        table = error_budget(image, tasks.operator_from_options(image, recipe))
+        operator = tasks.operator_from_options(image, recipe)
+        table = error_budget(image, operator)
         means = mean_in_bands(table)
         lines = [f"{escaped(path)}: errors of the mean flux in percent", _text(means)]
+        missing = _missing(operator, image)
+        lines += [f"not in the table: {escaped(one)}" for one in missing]
         if plot is not None:
             from matplotlib.figure import Figure
 
@@ -80,11 +88,29 @@ def budget(
         if output is not None:
             write_ecsv(table, output, overwrite)
             lines.append(escaped(f"wrote {output}"))
-        return {"file": path, "unit": str(table["FLUX"].unit), "bands": _facts(means)}, "\n".join(
-            lines
-        )
+        facts = {
+            "file": path,
+            "unit": str(table["FLUX"].unit),
+            "bands": _facts(means),
+            "not_applied": [one.lower() for one in table.meta["not_applied"]],
+            "missing": missing,
+        }
+        return facts, "\n".join(lines)
 
     return console.describe_each(files, process, as_json)
+
+
+#: Kinds of findings about flux that the spectrum lacks, whatever its errors.
+_MISSING = (
+    "no_aperture_correction", "flux_outside", "off_centre", "far_off_centre", "source_outside",
+    "correction_off_centre", "background_left",
+)  # fmt: skip
+
+
+def _missing(operator: Extract1D, image: SlitImage) -> list[str]:
+    """Return the texts of the findings about flux that the errors do not include."""
+    found = [one for one in operator.check(image) if one.kind in _MISSING]
+    return [one.message.render(console.option, with_subject=False) for one in found]
 
 
 def _facts(means: QTable) -> list[dict[str, float | None]]:
@@ -104,6 +130,7 @@ def _text(means: QTable) -> str:
         percent = 100.0 * np.abs(means[name] / means["FLUX"]).value
         label = name.replace("_", " ").lower()
         label = f"({label})" if name == "BACKGROUND" else label
-        texts = ["unknown" if np.isnan(one) else f"{one:.3f}" for one in percent]
+        unknown = "not applied" if name in means.meta["not_applied"] else "unknown"
+        texts = [unknown if np.isnan(one) else f"{one:.3f}" for one in percent]
         rows.append({"": label, **dict(zip(bands, texts, strict=True))})
     return console.table_text(rows)

@@ -55,6 +55,7 @@ def export(
         for path in files
     ]
     tasks.check_inputs_kept(targets, files)
+    tasks.check_output_folder(output_dir)
     if len(set(map(os.path.realpath, targets))) < len(targets):
         repeated = next(one for one in targets if targets.count(one) > 1)
         raise click.UsageError(f"several files give {repeated}, expected different names")

@@ -149,7 +149,10 @@ def extract(
         raise click.UsageError("--output and --output-dir exclude each other")
     if not files and table is None:
         raise click.MissingParameter(param_type="argument", param_hint="'FILE...'")
+    if output is not None:
+        tasks.check_product_name(output, "x1d", "x1dints")
     tasks.check_folders([output])
+    tasks.check_output_folder(output_dir)
     files, recipes = _recipes(files, recipe, table)
     together = output is not None and len(files) > 1
     if together:
@@ -226,6 +229,7 @@ def _extract(job: _Job) -> batch.Done:
     from glue_lrs.spectra.summary import signal_to_noise
 
     image = SlitImage.read(list(job.files) if len(job.files) > 1 else job.path)
+    tasks.check_product_name(job.output, "x1dints" if image.is_stack else "x1d")
     operator = tasks.operator_from_options(image, _with_best_references(job))
     extraction = _written_before(job, operator, image)
     remarks: list[str] = []

@@ -18,6 +18,7 @@ def info(files: tuple[str, ...], as_json: bool, reporting: console.Reporting) ->
     the default aperture on this image, bad pixels, and the reference files that the pipeline used.
     For an x1d, x1dints or c1d, it lists columns, signal-to-noise ratio, the number of
     values with each quality bit, and how the file was made.
+    For an EXTRACT1D, APCORR or PSF reference, it lists what the file contains.
     The last lines are the findings of the checks (see "What is checked" in the documentation), for
     an image those of an extraction with the default aperture.
 

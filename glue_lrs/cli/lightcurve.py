@@ -186,6 +186,9 @@ def lightcurve(
     extraction = recipe if images else None
     jobs = _jobs(files, output, output_dir, settings, extraction, (plotted, allan), overwrite)
     batch.check_targets(jobs, [*files, *recipe.files])
+    tasks.check_output_folder(output_dir)
+    if output is not None:
+        tasks.check_product_name(output)
     if output_dir is None:
         tasks.check_folders(jobs[0].targets)
         if resources.manifest is None:

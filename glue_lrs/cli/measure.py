@@ -123,6 +123,9 @@ def measure(
 
     def process(path: str) -> tuple[dict[str, Any], str]:
         image = SlitImage.read(path)
+        if drift is not None and not image.is_stack:
+            text = "is a single image, expected a stack of integrations (calints) for --drift"
+            raise LRSError(text, subject=path)
         table = None if apcorr is None else read_correction(image, apcorr, {})
         found, growth, background = measure_with_growth(
             image, aperture_correction=table if isinstance(table, ApertureCorrection) else None

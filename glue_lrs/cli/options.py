@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import click
 
+from glue_lrs._utils.json_text import json_problem
 from glue_lrs.cli.console import Reporting
 from glue_lrs.cli.tasks import base_name
 from glue_lrs.errors import quoted
@@ -66,14 +67,28 @@ class _Setting(click.ParamType):  # type: ignore[type-arg]
         key, equals, text = value.partition("=")
         if not equals or not key.strip():
             self.fail(f"{quoted(value)}, expected KEY=VALUE, such as bkg_fit=median", param, ctx)
-        return key.strip(), parsed(text.strip())
+        try:
+            return key.strip(), parsed(text.strip())
+        except ValueError as error:
+            raise click.UsageError(f"--set {key.strip()} is not JSON: found {error}") from None
 
 
 def parsed(text: str) -> Any:
-    """Parse a JSON value, or Python's True, False or None; return other texts unchanged."""
+    """Parse a JSON value, or Python's True, False or None; return other texts unchanged.
+
+    Raises
+    ------
+    ValueError
+        If the text begins as a list or an object of JSON, but is none. The text of the error says
+        what was found instead.
+    """
     try:
         return json.loads({"True": "true", "False": "false", "None": "null"}.get(text, text))
-    except (ValueError, RecursionError):
+    except json.JSONDecodeError as error:
+        if text[:1] in ("[", "{"):
+            raise ValueError(json_problem(error)) from None
+        return text
+    except (ValueError, RecursionError):  # a number with too many digits, or too deeply nested
         return text
 
 

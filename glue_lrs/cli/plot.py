@@ -13,7 +13,7 @@ import click
 
 from glue_lrs.cli import console, options, tasks
 from glue_lrs.cli.program import main
-from glue_lrs.errors import LRSError
+from glue_lrs.errors import LRSError, naming
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,6 +100,7 @@ def plot(
     from glue_lrs.io.image_segments import group_segments
     from glue_lrs.io.spectra import is_spectrum
     from glue_lrs.io.text import is_text
+    from glue_lrs.plotting.image import checked_rows
 
     kinds = {is_text(path) or is_spectrum(path): path for path in reversed(files)}
     if len(kinds) > 1:
@@ -140,6 +141,9 @@ def plot(
     for group in [] if spectra else groups:
         image = SlitImage.read(group if len(group) > 1 else group[0])
         tasks.check_integration(integration, [(image.label, image.data.shape[:-2])])
+        if rows is not None:
+            with naming(image.label):
+                checked_rows(image, rows)
         operators.append(tasks.operator_from_options(image, recipe))
     tasks.check_outputs(targets, overwrite)
     if spectra:

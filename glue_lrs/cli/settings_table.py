@@ -85,11 +85,14 @@ class SettingsTable:
 
     def _checked(self, number: int, file: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options in a row, without empty cells."""
-        found = {
-            key: parsed(value) if isinstance(value, str) else value
-            for key, value in given.items()
-            if value is not None and value != ""
-        }
+        try:
+            found = {
+                key: parsed(value) if isinstance(value, str) else value
+                for key, value in given.items()
+                if value is not None and value != ""
+            }
+        except ValueError as error:
+            raise self._error(number, file, f"a value is not JSON: found {error}") from None
         for key in REFERENCES:
             if key in found:
                 found[key] = self._place(str(given[key]))

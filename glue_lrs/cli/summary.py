@@ -20,8 +20,11 @@ from glue_lrs.image.drizzle import filled_fraction
 from glue_lrs.image.pixels import lost_by_plane, lost_pixels, lost_text
 from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.image.source_position import source_position
+from glue_lrs.io.identify import identify_file
+from glue_lrs.io.open import open as open_file
 from glue_lrs.io.spectra import is_spectrum, read_combined
 from glue_lrs.io.x1d_reader import read_x1d
+from glue_lrs.reference.reference import Reference
 from glue_lrs.spectra.columns import QUALITY
 from glue_lrs.spectra.findings import Finding, worst_first
 from glue_lrs.spectra.quality import quality_counts
@@ -47,13 +50,21 @@ _PRODUCTS = {
 }
 
 
+#: Reference files.
+_REFERENCES = {
+    "extract1d": "EXTRACT1D reference: apertures",
+    "apcorr": "APCORR reference: aperture corrections",
+    "psf": "PSF reference: spatial profile",
+}
+
+
 def describe_file(path: str) -> tuple[dict[str, Any], str]:
     """Collect facts about a file, and format them as lines of text.
 
     Parameters
     ----------
     path : str
-        Path of an s2d, cal, calints, x1d, x1dints or c1d file.
+        Path of an s2d, cal, calints, x1d, x1dints or c1d file, or of a reference file.
 
     Returns
     -------
@@ -74,6 +85,9 @@ def describe_file(path: str) -> tuple[dict[str, Any], str]:
     LRSWarning
         If the file has no variances.
     """
+    kind = identify_file(path)
+    if kind in _REFERENCES:
+        return _reference_facts(path, kind)
     if not is_spectrum(path):
         facts = _image_facts(path, SlitImage.read(path))
         lines = _image_lines(facts)
@@ -98,6 +112,19 @@ def describe_file(path: str) -> tuple[dict[str, Any], str]:
             break_long_words=False, break_on_hyphens=False,
         )  # fmt: skip
     return facts, "\n".join(text)
+
+
+def _reference_facts(path: str, kind: str) -> tuple[dict[str, Any], str]:
+    """Return the facts about a reference file, as data and as text."""
+    content = open_file(path)
+    lines = [line.strip(" <>") for line in str(content).splitlines()]
+    facts: dict[str, Any] = {"file": path, "product": kind, "content": lines}
+    text = [f"  {'product':<18}{kind}, {_REFERENCES[kind]}"]
+    text += [f"  {'content' if n == 0 else '':<18}{line}" for n, line in enumerate(lines)]
+    if isinstance(content, Reference):
+        facts["issues"] = [str(issue) for issue in content.check()]
+        text += [f"  {'check':<18}{issue}" for issue in facts["issues"]]
+    return facts, "\n".join([escaped(path), *text])
 
 
 def _image_facts(path: str, image: SlitImage) -> dict[str, Any]:

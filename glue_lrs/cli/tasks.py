@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from glue_lrs.errors import LRSError, LRSWarning, WriteError
+from glue_lrs.errors import LRSError, LRSWarning, WriteError, naming
+from glue_lrs.instrument import product_suffix
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -167,23 +169,60 @@ def _labels(paths: Sequence[str]) -> list[str]:
 
 
 def check_outputs(targets: Iterable[str | None], overwrite: bool) -> None:
-    """Raise `WriteError` if an output file exists and `overwrite` is False.
+    """Raise `WriteError` if an output file exists and `overwrite` is False, or cannot be written.
 
-    Commands call this before they compute results, but after they have checked the settings.
+    A folder that does not exist is not checked, as it may be made. Commands call this before they
+    compute results, but after they have checked the settings.
     """
-    from glue_lrs.io.files import already_exists
+    from glue_lrs.io.files import check_target
 
     for target in targets:
-        if target is not None and Path(target).exists() and not overwrite:
-            raise already_exists(target)
+        path = None if target is None else Path(target).expanduser()
+        if target is not None and path is not None and path.parent.is_dir():
+            with naming(target):
+                check_target(Path(os.path.realpath(path)), overwrite)
+
+
+def check_output_folder(folder: str | None) -> None:
+    """Raise `WriteError` if no files can be written to a folder, which may not exist yet.
+
+    Permissions are not sufficient, for example in /proc: a file is made and removed.
+    """
+    if folder is None:
+        return
+    path = Path(folder).expanduser()
+    missing = [parent for parent in (path, *path.parents) if not parent.exists()]
+    try:
+        with created_folder(path), tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        reason = f"no files can be written there, {error.strerror}"
+        raise WriteError(reason, subject=folder) from error
+    for parent in missing:  # it is made again when there is a file to write
+        with contextlib.suppress(OSError):
+            parent.rmdir()
+
+
+def check_product_name(name: str, *accepted: str) -> None:
+    """Raise `LRSError` if a file name has the suffix of another product than those accepted.
+
+    A pattern such as ``*_s2d.fits`` would take the file for that product later.
+    """
+    suffix = product_suffix(base_name(name))
+    if suffix is not None and suffix not in accepted:
+        expected = " or ".join(f"_{one}.fits" for one in accepted) or "another"
+        text = f"has the suffix of another product (_{suffix}), expected {expected}, or none"
+        raise WriteError(text, subject=name)
 
 
 def check_folders(targets: Iterable[str | None]) -> None:
-    """Raise `WriteError` if the folder of a file that the user has named does not exist."""
+    """Raise `WriteError` if the folder of a file that the user has named cannot take it."""
     for target in targets:
         folder = None if target is None else Path(target).expanduser().parent
         if folder is not None and not folder.is_dir():
             raise WriteError(f"the folder {folder} does not exist", subject=target)
+        if folder is not None:
+            check_output_folder(str(folder))
 
 
 def check_inputs_kept(targets: Iterable[str], inputs: Iterable[str]) -> None:

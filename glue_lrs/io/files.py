@@ -78,7 +78,7 @@ def atomic_write(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
     temporary = target.with_name(f"{_temporary_start()}{secrets.token_hex(8)}{target.suffix}")
     with naming(label):
         try:
-            _check_target(target, overwrite)
+            check_target(target, overwrite)
             _remove_remains_once(target.parent)
             yield temporary
             if target.exists() and overwrite:
@@ -149,7 +149,7 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def _check_target(target: Path, overwrite: bool) -> None:
+def check_target(target: Path, overwrite: bool) -> None:
     """Raise `WriteError` if a file cannot be written.
 
     This is checked before the content of the file is computed.

@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NoReturn
 
+from glue_lrs._utils.json_text import json_problem
 from glue_lrs._utils.source_file import SourceFile
 from glue_lrs.errors import LRSWarning, ReferenceFileError, WriteError, listed, naming, warn
 from glue_lrs.io.files import atomic_write, one_line
@@ -74,10 +75,9 @@ def _parse(raw: bytes) -> tuple[Any, list[str]]:
         kind = "a FITS file" if raw.startswith(b"SIMPLE") else f"not UTF-8 at byte {error.start}"
         raise ReferenceFileError(f"is {kind}, expected an EXTRACT1D JSON file") from None
     except json.JSONDecodeError as error:
-        kind = "is empty" if not raw.strip() else "is not JSON"
-        raise ReferenceFileError(
-            f"{kind}: {error.msg} at line {error.lineno}, column {error.colno}"
-        ) from None
+        if not raw.strip():
+            raise ReferenceFileError("is empty, expected an EXTRACT1D JSON file") from None
+        raise ReferenceFileError(f"is not JSON: found {json_problem(error)}") from None
     except (RecursionError, ValueError) as error:  # too deeply nested, or too many digits
         reason = str(error).splitlines()[0]
         raise ReferenceFileError(f"cannot be read as JSON: {reason}") from None

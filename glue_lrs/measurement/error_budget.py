@@ -18,7 +18,7 @@ from glue_lrs.measurement.measure import measure
 from glue_lrs.spectra.columns import NOD_VARIANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from glue_lrs._utils.typing import Array
     from glue_lrs.image.slit_image import ImageSource, SlitImage
@@ -60,9 +60,10 @@ def error_budget(image: ImageSource, operator: Extract1D) -> QTable:
         Columns WAVELENGTH, FLUX and FLUX_ERROR of the spectrum; one column for each of the
         `CONTRIBUTIONS`, a 1-sigma error in the unit of the flux; BACKGROUND, the error of the
         subtracted background, which is a part of the noise in the other columns; and TOTAL, the
-        square root of the sum of their squares. A contribution that does not exist is 0, and one
-        that is not known is NaN and is not included in TOTAL. The description of each column says
-        what it is, and ``meta["correlated"]`` which of them are the same at all wavelengths.
+        square root of the sum of their squares. A contribution that is not known, or belongs to a
+        correction that is not applied, is NaN and is not included in TOTAL; those that are not
+        applied are listed in ``meta["not_applied"]``. The description of each column says what it
+        is, and ``meta["correlated"]`` which of them are the same at all wavelengths.
 
     Raises
     ------
@@ -88,17 +89,17 @@ def error_budget(image: ImageSource, operator: Extract1D) -> QTable:
     result = operator.fit(image) if operator.mode in ("psf", "learned") else None
     extraction = operator.run(image, check=False) if result is None else result.extractions[0]
     columns = extraction.columns
+    not_applied = _not_applied(operator, image, columns)
     # The part that exposures share may exceed the read-noise variance by some Poisson noise.
     added = columns.get(NOD_VARIANCE, np.zeros_like(columns["FLUX"]))
     added = np.minimum(added, columns["FLUX_VAR_RNOISE"])
     covariance = None if result is None else result.profile_covariance()
     with np.errstate(invalid="ignore"):
-        unknown = np.nan if _fits_profile(operator, image) else 0.0
-        relative = unknown if covariance is None else np.sqrt(np.diagonal(covariance))
+        relative = np.nan if covariance is None else np.sqrt(np.diagonal(covariance))
         terms = {
             "PHOTON_NOISE": np.sqrt(columns["FLUX_VAR_POISSON"]),
             "READ_NOISE": np.sqrt(columns["FLUX_VAR_RNOISE"] - added),
-            "ADDED_NOISE": np.sqrt(added),
+            "ADDED_NOISE": np.sqrt(added) + (np.nan if "ADDED_NOISE" in not_applied else 0.0),
             "FLAT_FIELD": np.sqrt(columns["FLUX_VAR_FLAT"]),
             "POSITION": _position_error(operator, image, extraction),
             "PROFILE": np.abs(columns["FLUX"]) * relative,
@@ -107,7 +108,8 @@ def error_budget(image: ImageSource, operator: Extract1D) -> QTable:
     total = np.sqrt(np.nansum(np.square(list(terms.values())), axis=0))
     total[~np.isfinite(columns["FLUX_ERROR"])] = np.nan
     unit = u.Unit(extraction.units["FLUX"])
-    table = QTable(meta={"correlated": [name for name, (_, same) in CONTRIBUTIONS.items() if same]})
+    correlated = [name for name, (_, same) in CONTRIBUTIONS.items() if same]
+    table = QTable(meta={"correlated": correlated, "not_applied": not_applied})
     table["WAVELENGTH"] = extraction.wavelength * u.um
     for name in ("FLUX", "FLUX_ERROR"):
         table[name] = columns[name] * unit
@@ -161,6 +163,24 @@ def mean_in_bands(table: QTable, bands: Sequence[tuple[float, float]] = BANDS) -
     return means
 
 
+def _not_applied(operator: Extract1D, image: SlitImage, columns: Mapping[str, Array]) -> list[str]:
+    """Return the names of the contributions that belong to corrections that are not applied."""
+    absent = {
+        "ADDED_NOISE": operator.noise == "propagated" and NOD_VARIANCE not in columns,
+        "PROFILE": not _fits_profile(operator, image),
+        "APERTURE_CORRECTION": not _corrects_aperture(operator, image),
+        "BACKGROUND": operator.subtracted_background is None and operator.mode == "box",
+    }
+    return [name for name, is_absent in absent.items() if is_absent]
+
+
+def _corrects_aperture(operator: Extract1D, image: SlitImage) -> bool:
+    """Return whether the flux outside the aperture is corrected for."""
+    if not operator.apply_apcorr or not image.is_point_source:
+        return False
+    return operator.aperture_correction is not None or operator.correction == "profile"
+
+
 def _uses_profile_correction(operator: Extract1D, image: SlitImage) -> bool:
     """Return whether the aperture correction follows from the profile."""
     return operator.correction == "profile" and operator.apply_apcorr and image.is_point_source
@@ -201,9 +221,7 @@ def _correction_error(operator: Extract1D, image: SlitImage, extraction: Extract
     """Return the error of each flux due to the aperture correction, NaN if it is not known."""
     flux: Array = extraction.columns["FLUX"]
     table = operator.aperture_correction
-    if table is None or not operator.apply_apcorr or not image.is_point_source:
-        return np.zeros_like(flux)
-    if table.error is None:
+    if table is None or not _corrects_aperture(operator, image) or table.error is None:
         return np.full_like(flux, np.nan)
     size = extraction.columns["NPIXELS"]
     if operator.mode != "box" or _uses_profile_correction(operator, image):
@@ -216,7 +234,7 @@ def _background_error(operator: Extract1D, image: SlitImage, extraction: Extract
     """Return the part of the noise of each flux that is due to the subtracted background."""
     columns = extraction.columns
     if operator.subtracted_background is None or operator.mode != "box":
-        return np.zeros_like(columns["FLUX"])
+        return np.full_like(columns["FLUX"], np.nan)
     plain = replace(operator, apply_apcorr=False, correction="table", bad_pixels=None)
     with np.errstate(divide="ignore", invalid="ignore"):
         sums = plain.run(image, check=False).columns

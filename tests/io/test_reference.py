@@ -97,9 +97,12 @@ def test_the_file_is_recorded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is empty: Expecting value at line 1, column 1"),
-        (b'{"apertures": [\n  {"id": "ANY",}\n]}', "is not JSON: .* at line 2, column"),
-        (b'{"apertures": []', "is not JSON: .* at line 1, column 17"),
+        (b"", "is empty, expected an EXTRACT1D JSON file"),
+        (
+            b'{"apertures": [\n  {"id": "ANY",}\n]}',
+            "is not JSON: found a comma before '}', .* \\(line 2, column 15\\)",
+        ),
+        (b'{"apertures": []', "is not JSON: found the end of the text, .* \\(line 1, column 17\\)"),
         (b"SIMPLE  =    T\xff\xfe", "is a FITS file, expected an EXTRACT1D JSON file"),
         (b'{"apertures": "\xff"}', "is not UTF-8 at byte 15"),
         (b'{"apertures": [{"id": "ANY", "xstart": NaN}]}', "holds NaN, expected finite numbers"),

@@ -325,8 +325,10 @@ def test_spectra_in_one_axes(make_image: Maker) -> None:
             plot_spectrum(first, **wrong)
     with pytest.raises(LRSError, match=r"different units of FLUX \(DN/s, Jy\)"):
         plot_spectrum(first, counts)
-    with pytest.raises(LRSError, match="the spectrum is a str, expected a Spectrum"):
+    with pytest.raises(LRSError, match=r"x1d\.fits: does not exist"):
         plot_spectrum("x1d.fits")
+    with pytest.raises(LRSError, match="the spectrum is a int, expected a Spectrum"):
+        plot_spectrum(5)  # type: ignore[arg-type]
     with pytest.raises(LRSError, match="at least one"):
         plot_spectrum()
 
