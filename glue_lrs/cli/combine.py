@@ -90,9 +90,9 @@ def combine(
     from glue_lrs.io.spectra import read_inputs
     from glue_lrs.plotting import save
 
-    tasks.check_product_name(output, "c1d")
     targets = [output, f"{tasks.base_name(output)}.png"][: 2 if plotted else 1]
     tasks.check_inputs_kept(targets, [*files, *recipe.files])
+    tasks.check_product_name(output, "c1d")
     tasks.check_folders(targets)
     notes: list[console.Note] = []
     with console.collect_warnings(notes):

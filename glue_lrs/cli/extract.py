@@ -149,8 +149,6 @@ def extract(
         raise click.UsageError("--output and --output-dir exclude each other")
     if not files and table is None:
         raise click.MissingParameter(param_type="argument", param_hint="'FILE...'")
-    if output is not None:
-        tasks.check_product_name(output, "x1d", "x1dints")
     tasks.check_folders([output])
     tasks.check_output_folder(output_dir)
     files, recipes = _recipes(files, recipe, table)
@@ -174,6 +172,8 @@ def extract(
             )
         )
     batch.check_targets(planned, [*files, *(path for own in recipes for path in own.files)])
+    if output is not None:
+        tasks.check_product_name(output, "x1d", "x1dints")
     reporter = console.Reporter(reporting)
     return batch.summarize(planned, batch.run(planned, _extract, resources, reporter), reporter)
 

@@ -268,7 +268,7 @@ def input_blocks(
 def _contents(one: Any) -> Iterable[Any]:
     """Return the spectra or the image in a file as a sequence, or one of another object itself."""
     if isinstance(one, str | os.PathLike):
-        return resolve_name(_READ)([one])  # type: ignore[no-any-return]
+        return resolve_name(_READ)([one])
     return [one]
 
 

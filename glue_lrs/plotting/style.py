@@ -138,7 +138,9 @@ def check_limits(xlim: Any, ylim: Any, wavelength: Floats | None = None) -> None
         if limits is None:
             continue
         pair = [limits] if isinstance(limits, str) or np.ndim(limits) == 0 else list(limits)
-        if len(pair) != 2 or not all(isinstance(one, Real) and np.isfinite(one) for one in pair):
+        if len(pair) != 2 or not all(
+            isinstance(one, Real) and np.isfinite(float(one)) for one in pair
+        ):
             raise LRSError(f"{name} is {quoted(limits)}, expected two numbers")
     known = np.array([]) if wavelength is None else wavelength[np.isfinite(wavelength)]
     if xlim is not None and known.size:
