@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from glue_lrs.errors import Hint, LRSError, LRSWarning, MeasurementError, SourceError
 from glue_lrs.extraction.drift import with_drift_columns
+from glue_lrs.extraction.options import typed_image
 from glue_lrs.fitting.drift import drift_model, share_drift_model
 from glue_lrs.fitting.time_outliers import group_edges
 from glue_lrs.image.lazy_plane import release_plane
 from glue_lrs.image.pixels import DATA_PLANES
-from glue_lrs.image.slit_image import SlitImage
 from glue_lrs.image.stack import stack_in_memory, stack_part
 from glue_lrs.spectra.findings import Finding, worst_first
 
@@ -67,7 +67,8 @@ class ChunkedExtraction(Sequence["Extraction"]):
     def __init__(
         self, operator: Extract1D, image: ImageSource, *, drift: bool = True, release: bool = False
     ) -> None:
-        self.operator, self.image = operator, SlitImage.from_any(image)
+        # All chunks are parts of this image, to which the model of the drift belongs.
+        self.operator, self.image = operator, typed_image(operator, image)
         if not self.image.is_stack or len(self.image.data) < 2:
             raise LRSError(
                 "is a single image, expected a stack of integrations", subject=self.image.label
@@ -125,6 +126,8 @@ class ChunkedExtraction(Sequence["Extraction"]):
         where = slice((self.number - 1) % step // 2, None, step)
         sample = stack_in_memory(stack_part(self.image, where))
         self._release_memory()
+        if self.operator.hot_pixels != "keep":
+            share_drift_model(self.image, sample)
         operator = replace(self.operator, time_outliers="keep", drift="keep")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LRSWarning)

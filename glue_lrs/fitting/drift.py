@@ -235,7 +235,6 @@ class DriftModel:
         good = ~lost_pixels(image, where)
         if rows.size < data.shape[1]:  # rows without data are left out
             data, good = data[:, rows - rows[0]], good[:, rows - rows[0]]
-        good &= self.good
         made = np.full((4, len(data)), np.nan)
         pending = np.flatnonzero(good.any(axis=(1, 2)))
         state = np.zeros((len(data), 2), dtype=int)  # shift of the model, and whether it is far
@@ -323,8 +322,8 @@ class DriftModel:
         inside = weights[np.ix_(slit.rows, slit.columns)]
         shift = np.clip(np.nan_to_num(drift.shift), -_FARTHEST, _FARTHEST)
         log_width = np.log(np.where(drift.width > 0, drift.width, 1.0))
-        first, last = np.floor(shift.min() / _GRID) - 2, np.ceil(shift.max() / _GRID) + 2
-        nodes = np.arange(min(first, -2), max(last, 2) + 1) * _GRID
+        farthest = np.ceil(np.abs(shift).max() / _GRID) + 2
+        nodes = np.arange(-farthest, farthest + 1) * _GRID
         geometry = self.fit.parameters.geometry(slit)
         at_nodes = []
         for node in nodes:
@@ -363,7 +362,6 @@ class DriftModel:
     def _norms(self, at: _Kernels, used: Mask, kernel: int, derivative: int) -> Array:
         """Return the response as `_norm`, of the used pixels of each integration."""
         product = at.kernels[kernel].astype(float) * at.derivatives[derivative]
-        product *= self.good
         total = self._band_sums(product)
         size, bands = product.size, total.size
         unused = np.flatnonzero(~used)
@@ -404,6 +402,8 @@ class DriftModel:
 def _relative_flux(image: SlitImage) -> Array:
     """Return the flux of the source in each integration relative to the median, shape (number,)."""
     known = np.isfinite(image.wavelength)
+    if not known.any():  # which is an error of the model
+        return np.ones(len(image.data))
     rows, columns = np.flatnonzero(known.any(axis=1)), np.flatnonzero(known.any(axis=0))
     where = (slice(None), slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
     data, good = image.data[where], ~lost_pixels(image, where)
