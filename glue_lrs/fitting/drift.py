@@ -166,11 +166,10 @@ class DriftModel:
         ends = np.searchsorted(slit.columns, (trace.min() - reach, trace.max() + reach))
         self._cut = cut = slice(int(ends[0]), max(int(ends[1]), int(ends[0]) + 1))
         self.columns = slit.columns[cut]
-        self.all_good, self.good = model.good, model.good[:, cut]
-        self._weight = (model.good / model.variance)[:, cut]
-        # The flat-field error is the same in all integrations.
-        variance = np.maximum(model.variance - slit.variances[2], 0.0) * number
-        self._variance = variance[:, cut]
+        self.good = model.good
+        # The error of the flat field is the same in all integrations.
+        self._weight = (model.good / model.noise_variance)[:, cut]
+        self._variance = number * model.noise_variance[:, cut]
         light = np.abs(fit.linear.light[:, cut])
         limit = _OUTLIER * np.sqrt(self._variance) + _OUTLIER_FRACTION * light
         self._limit = limit.astype(np.float32)
@@ -509,7 +508,7 @@ def without_hot_pixels(image: SlitImage) -> SlitImage:
     if image not in _WITHOUT_HOT:
         marks = np.zeros(image.shape, dtype=np.uint32)
         slit = drift_model(image).slit
-        rejected = slit.good & ~drift_model(image).all_good
+        rejected = slit.good & ~drift_model(image).good
         marks[np.ix_(slit.rows, slit.columns)] = np.where(rejected, DO_NOT_USE, 0)
         dq: Any = image.dq
         if dq is None:
