@@ -168,6 +168,36 @@ def test_a_misfit_of_the_profile_is_no_outlier(law: str) -> None:
     assert found["outliers"].values["rows"] == 1
 
 
+def true_light(scene: Scene) -> np.ndarray:
+    """Light of the sources without noise and background, in the aperture of `at(13.05)`."""
+    truth = scene.s2d(nod=1).truth
+    column = np.arange(truth.data.shape[1])
+    weights = np.clip(np.minimum(column + 0.5, 17.05) - np.maximum(column - 0.5, 9.05), 0.0, 1.0)
+    return np.asarray(np.nan_to_num(truth.data - truth.background) @ weights)
+
+
+def test_the_change_by_outliers_is_that_of_the_flux() -> None:
+    """A ray and a dead pixel in the same eighth of the rows do not cancel."""
+    scene = Scene(seed=1, sources=(Source(flux=3e-3),))
+    image, light = scene.s2d(nod=1).image, true_light(scene)
+    data = image.data.copy()
+    data[120, 14] += 0.6 * light[120]
+    data[128, 12] -= 0.2 * light[128]
+    found = serious(at(13.05).check(replace(image, data=data)))["outlier_flux"]
+    assert found.values["rows"] == 2
+    assert found.values["highest"] == pytest.approx(0.6, rel=0.03)
+    assert found.values["share"] == pytest.approx(0.8 / (found.values["all"] / 8), rel=0.03)
+    assert "by +59% at" in found.text or "by +60% at" in found.text
+
+
+def test_the_light_of_a_neighbour_is_that_of_its_profile() -> None:
+    near, far = Source(flux=3e-3), Source(flux=1e-3, position=0.55)
+    scene = Scene(seed=1, sources=(near, far))
+    own = true_light(replace(scene, sources=(near,))).sum()
+    found = serious(at(13.05).check(scene.s2d(nod=1).image))["neighbour"]
+    assert found.values["share"] == pytest.approx(true_light(scene).sum() / own - 1.0, rel=0.02)
+
+
 @pytest.mark.slow
 def test_slitless_images_have_no_nods() -> None:
     """Dark columns look like a negative trace."""
