@@ -156,7 +156,6 @@ class Manifest:
                 self._stream.truncate(end)
             text = f"cannot be written, {one_line(error)}"
             raise WriteError(text, subject=self._path) from error
-        self._rows.pop(row["output"], None)
         self._rows[row["output"]] = {key: _filled(key, value) for key, value in row.items()}
 
     def _relative(self, path: str) -> str:
@@ -243,8 +242,6 @@ def _read(path: str, stream: BinaryIO) -> dict[str, dict[str, Any]]:
         row = {name: _filled(name, value) for name, value in zip(COLUMNS, values, strict=True)}
         if not row["output"]:
             raise LRSError(f"row {number + 1} has no output, expected a file", subject=path)
-        if row["output"] in rows:
-            del rows[row["output"]]
         rows[row["output"]] = row
     return rows
 

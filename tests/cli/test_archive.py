@@ -22,10 +22,11 @@ from click.testing import CliRunner, Result
 import glue_lrs
 from glue_lrs import Extraction, LRSError
 from glue_lrs.cli import main
-from glue_lrs.cli.batch import Resources
+from glue_lrs.cli.batch import Job, Resources
 from glue_lrs.cli.manifest import COLUMNS, Manifest
 from glue_lrs.cli.options import RecipeOptions
 from glue_lrs.cli.processes import in_processes
+from glue_lrs.cli.settings_table import SettingsTable
 from glue_lrs.errors import WriteError
 from glue_lrs.io.x1d_reader import read_single
 from glue_lrs.measurement import aperture_at_source
@@ -183,11 +184,18 @@ def test_files_of_others_are_not_replaced() -> None:
     assert run(*FILES, *RECORDED).exit_code == 1
     assert manifest()["status"].tolist().count("failed") == 1
     Path("a_s2d.fits").write_bytes(image)
-    assert run(*FILES, *RECORDED).exit_code == 0
+    assert run(*FILES, *RECORDED, "--set", "xstart=9").exit_code == 0
 
 
 def test_a_plot_belongs_to_the_output() -> None:
     run("a_s2d.fits", *RECORDED)
+    Path("out/a_x1d.png").write_text("of another program")
+    for _ in range(2):  # a run that failed does not make it a plot of the output
+        result = run("a_s2d.fits", *RECORDED, "--plot", "--set", "xstart=9")
+        assert result.exit_code == 2
+        assert "out/a_x1d.png: exists, expected a new name" in result.stderr
+        assert Path("out/a_x1d.png").read_text() == "of another program"
+    Path("out/a_x1d.png").unlink()
     result = run("a_s2d.fits", *RECORDED, "--plot")
     assert result.exit_code == 0, result.stderr
     before = written()
@@ -196,6 +204,14 @@ def test_a_plot_belongs_to_the_output() -> None:
     Path("out/a_x1d.png").unlink()
     assert run("a_s2d.fits", *RECORDED, "--plot").exit_code == 0
     assert sorted(written()) == ["a_x1d.fits", "a_x1d.png"]
+    # After a run that failed, and with other options, both are replaced.
+    image = Path("a_s2d.fits").read_bytes()
+    Path("a_s2d.fits").write_bytes(image[:5000])
+    assert run("a_s2d.fits", *RECORDED, "--plot").exit_code == 2
+    Path("a_s2d.fits").write_bytes(image)
+    before = written()
+    assert run("a_s2d.fits", *RECORDED, "--plot", "--set", "xstart=9").exit_code == 0
+    assert not set(written().values()) & set(before.values())
 
 
 def test_a_run_that_was_killed_goes_on_where_it_stopped() -> None:
@@ -241,6 +257,28 @@ def test_another_file_is_not_taken_for_a_manifest(content: str, expected: str) -
     Path("run.ecsv").write_text(content)
     assert refused(*FILES, *RECORDED).startswith(f"run.ecsv: {expected}")
     assert Path("run.ecsv").read_text() == content
+
+
+def test_outputs_beside_the_folder_of_the_manifest_have_absolute_paths(here: Path) -> None:
+    Path("lists").mkdir()
+    words = [*QUIET, "--manifest", "lists/run.ecsv", "--output-dir", "out"]
+    assert run(FILES[0], *words).exit_code == 0
+    table = Table.read("lists/run.ecsv", format="ascii.ecsv")
+    assert table["output"].tolist() == [f"{here}/out/a_x1d.fits"]
+    assert table["file"].tolist() == [f"{here}/a_s2d.fits"]
+
+
+def test_tables_that_are_no_manifest_any_more() -> None:
+    run(FILES[0], *RECORDED)
+    content = Path("run.ecsv").read_text()
+    for old, new, expected in (
+        ("title: manifest of glue-lrs", "title: my files",
+         "is not a manifest of glue-lrs: it has another title"),
+        ('"out/a_x1d.fits","done"', '"","done"', "row 1 has no output, expected a file"),
+    ):  # fmt: skip
+        assert old in content
+        Path("run.ecsv").write_text(content.replace(old, new))
+        assert refused(FILES[0], *RECORDED) == f"run.ecsv: {expected}"
 
 
 def test_wrong_usage_of_a_manifest() -> None:
@@ -365,6 +403,16 @@ def test_resources_are_checked() -> None:
         *FILES, "--jobs", 2, "--scheduler", "tcp://127.0.0.1:1"
     )
     assert Resources(-1).processes == os.cpu_count()
+    for number in (0, -2):
+        assert f"--jobs is {number}, expected 1 or more" in refused(*FILES, "--jobs", number)
+    assert "--jobs is 1025, expected at most 1024" in refused(*FILES, "--jobs", 1025)
+    assert Resources(1024).processes == 1024
+
+
+def test_paths_of_jobs_are_absolute_for_other_folders(here: Path) -> None:
+    found = Job(files=("a.fits", "/b.fits"), output="out/x.fits", plot="x.png").absolute()
+    assert found.files == (f"{here}/a.fits", "/b.fits")
+    assert found.targets == (f"{here}/out/x.fits", f"{here}/x.png")
 
 
 def test_paths_of_references_are_absolute_for_other_folders(here: Path) -> None:
@@ -402,6 +450,18 @@ c_s2d.fits,,,,,
         found = read_single(f"{name}_x1d.fits")
         for column, values in meta["extraction"].columns.items():
             np.testing.assert_array_equal(found.columns[column], values)
+
+
+def test_files_are_relative_to_the_folder_of_the_table(here: Path) -> None:
+    Path("night").mkdir()
+    table = Table({"file": ["a_s2d.fits", "/b_s2d.fits"], "extract1d": ["my.json", ""]})
+    table["nods"] = ['["c_s2d.fits"]', ""]
+    table.write("night/settings.ecsv", format="ascii.ecsv")
+    found = SettingsTable("night/settings.ecsv")
+    assert found.files == ["night/a_s2d.fits", "/b_s2d.fits"]
+    expected = {"extract1d": "night/my.json", "nods": ["night/c_s2d.fits"]}
+    assert found.keys(f"{here}/night/a_s2d.fits") == expected
+    assert found.keys("/b_s2d.fits") == {}
 
 
 def test_files_that_are_named_need_a_row() -> None:
