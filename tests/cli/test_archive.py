@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -30,6 +31,7 @@ from glue_lrs.cli.settings_table import SettingsTable
 from glue_lrs.errors import WriteError
 from glue_lrs.io.x1d_reader import read_single
 from glue_lrs.measurement import aperture_at_source
+from glue_lrs.simulation import Scene, Source
 from glue_lrs.timeseries import light_curve
 from tests.helpers.command_line import extract as run
 from tests.helpers.images import slit
@@ -594,6 +596,25 @@ def test_a_second_run_makes_the_light_curves_that_have_changed(series_files: lis
     result = curves(*series_files, *CURVES, "--bins", 4)
     assert result.exit_code == 2
     assert result.stderr.count("exists, expected a new name") == 2
+
+
+def test_light_curves_of_images_depend_on_the_content_of_references() -> None:
+    Scene(sources=(Source(flux=0.1),), exposure_time=30.0).calints(8).image.write("s_calints.fits")
+    edit = ["reference", "edit", "--exp-type", "MIR_LRS-SLITLESS", "-o", "my.json", "--overwrite"]
+    words = ["s_calints.fits", "--extract1d", "my.json", "--set", "apply_apcorr=false", *CURVES]
+    done = []
+    for start in (28, 28, 30):
+        assert CliRunner().invoke(main, [*edit, "--set", f"xstart={start}"]).exit_code == 0
+        result = curves(*words)
+        assert result.exit_code == 0, result.stderr
+        done.append("up to date" in result.stdout)
+    assert done == [False, True, False]
+    (row,) = Table.read("curves.ecsv", format="ascii.ecsv")
+    recorded = json.loads(row["parameters"])["extraction"]
+    assert recorded["extract1d"] == "my.json"
+    assert recorded["sha256"] == {
+        "my.json": hashlib.sha256(Path("my.json").read_bytes()).hexdigest()
+    }
 
 
 def test_wrong_usage_of_many_light_curves(series_files: list[str]) -> None:
