@@ -170,8 +170,8 @@ def test_light_curves_and_references_are_found_from_another_folder(
     assert spectrum.provenance is not None
     assert spectrum.provenance["parameters"]["reference"]["xstart"] == 9
     Scene(sources=(Source(flux=0.1),), exposure_time=30.0).calints(8).image.write("s_calints.fits")
-    words = ["reference", "edit", "--exp-type", "MIR_LRS-SLITLESS", "-o", "less.json"]
-    assert CliRunner().invoke(main, words).exit_code == 0
+    words = ["reference", "edit", "--exp-type", "MIR_LRS-SLITLESS", "-o", "less.json", "--set"]
+    assert CliRunner().invoke(main, [*words, "xstart=28"]).exit_code == 0
     options = ["--extract1d", "less.json", *QUIET, "--scheduler", cluster]
     result = CliRunner().invoke(main, ["lightcurve", "s_calints.fits", *options])
     assert result.exit_code == 0, result.stderr
