@@ -24,6 +24,8 @@ from glue_lrs import (
     measure,
 )
 from glue_lrs.cli import main
+from glue_lrs.findings.case import Case
+from glue_lrs.findings.outliers import outlier_findings
 from glue_lrs.measurement import Measurement
 from glue_lrs.simulation import LAWS, Scene, Source
 from glue_lrs.spectra.findings import KINDS, Finding, worst_first
@@ -208,6 +210,21 @@ def test_the_light_of_a_neighbour_is_that_of_its_profile() -> None:
     own = true_light(replace(scene, sources=(near,))).sum()
     found = serious(at(13.05).check(scene.s2d(nod=1).image))["neighbour"]
     assert found.values["share"] == pytest.approx(true_light(scene).sum() / own - 1.0, rel=0.02)
+
+
+@pytest.mark.parametrize(("rows", "kind"), [(30, "outlier_flux"), (60, "not_measured")])
+def test_a_fit_that_rejects_the_light_of_many_rows_finds_no_outliers(
+    nod: SlitImage, rows: int, kind: str
+) -> None:
+    """As in a bright source of calints, of a profile that the fit does not describe."""
+    measured = measure(nod)
+    light = [(row, column, 0.0) for row in range(100, 100 + rows) for column in range(11, 16)]
+    rays = [(row, 13, 1e4) for row in range(200, 210)]
+    changed = replace(measured, outliers=np.array([*light, *rays], dtype=float).T)
+    (found,) = outlier_findings(Case(nod, at(13.05), changed))
+    assert found.kind == kind
+    if kind == "not_measured":
+        assert found.text.startswith(f"in {rows} of ")
 
 
 @pytest.mark.slow
