@@ -184,12 +184,16 @@ def _stream(path: str) -> Iterator[BinaryIO]:
         except ImportError:  # not on Windows
             yield stream
             return
+        in_use = LRSError("is in use by another run of glue-lrs", subject=path)
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LRSError("is in use by another run of glue-lrs", subject=path) from None
+            raise in_use from None
         except OSError:  # the file system has no locks
             pass
+        # Another run may have replaced the file after it was opened here.
+        if not os.path.samestat(os.fstat(stream.fileno()), os.stat(path)):
+            raise in_use
         yield stream
 
 

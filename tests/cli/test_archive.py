@@ -12,7 +12,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -289,6 +289,18 @@ def test_wrong_usage_of_a_manifest() -> None:
     assert "none/run.ecsv" in refused(*FILES, *QUIET, "--manifest", "none/run.ecsv")
     with Manifest.opened("run.ecsv"):
         assert refused(*FILES, *RECORDED) == "run.ecsv: is in use by another run of glue-lrs"
+
+
+def test_a_manifest_that_is_replaced_while_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a run that started within the same milliseconds."""
+    run(FILES[0], *RECORDED)
+
+    def replaced(stream: BinaryIO, mode: int) -> None:
+        Path("new.ecsv").write_bytes(Path("run.ecsv").read_bytes())
+        os.replace("new.ecsv", "run.ecsv")
+
+    monkeypatch.setattr("fcntl.flock", replaced)
+    assert refused(*FILES, *RECORDED) == "run.ecsv: is in use by another run of glue-lrs"
 
 
 # --- ends --------------------------------------------------------------------------------------
