@@ -34,6 +34,8 @@ from glue_lrs.image.stack import stack_in_memory, stack_part
 from glue_lrs.instrument import DO_NOT_USE, PIXEL_SCALE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from glue_lrs._utils.typing import Array, Mask
     from glue_lrs.image.slit_image import SlitImage
 
@@ -180,6 +182,7 @@ class DriftModel:
         self._starts, self._sizes = edges[:-1], np.diff(edges)
         self._band_of = np.repeat(np.arange(bands), self._sizes * self.columns.size)
         self._kernels: dict[int, _Kernels] = {}
+        self._lights: tuple[Array, dict[int, Array]] = np.empty(0), {}
 
     @classmethod
     def from_stack(cls, image: SlitImage) -> DriftModel:
@@ -324,16 +327,8 @@ class DriftModel:
         shift = np.clip(np.nan_to_num(drift.shift), -_FARTHEST, _FARTHEST)
         log_width = np.log(np.where(drift.width > 0, drift.width, 1.0))
         first, last = np.floor(shift.min() / _GRID) - 2, np.ceil(shift.max() / _GRID) + 2
-        nodes = np.arange(min(first, -2), max(last, 2) + 1) * _GRID
-        geometry = self.fit.parameters.geometry(slit)
-        at_nodes = []
-        for node in nodes:
-            moved = replace(geometry, traces=geometry.traces + node + self.zero)
-            images, changes = profile_images(slit, moved)
-            at_nodes.append(
-                [np.einsum("src,rc->sr", one, inside) for one in (images, changes["core"])]
-            )
-        values = np.array(at_nodes)  # shape (node, light or its change with the width, source, row)
+        steps = range(int(min(first, -2)), int(max(last, 2)) + 1)
+        nodes, values = np.array(steps) * _GRID, self._lights_of(steps, inside)
         middle = nodes.size // 2
         strongest = int(np.argmax((values[middle, 0] * self.fit.linear.smooth).sum(axis=1)))
         spline = CubicSpline(nodes, values[:, :, strongest], axis=0)
@@ -344,6 +339,35 @@ class DriftModel:
         empty = ~(mean > _LEAST_LIGHT)
         mean[empty], found[:, empty] = 1.0, 1.0
         return np.where(found > _LEAST_LIGHT, found, mean), mean
+
+    def _lights_of(self, steps: Iterable[int], inside: Array) -> Array:
+        """Return the light in an aperture and its change with the width at shifts of the model.
+
+        Parameters
+        ----------
+        steps : iterable of int
+            Shifts from the mean position in units of `_GRID`.
+        inside : ndarray
+            Weights of the pixels of the model, shape (row, column). The lights in the last aperture
+            are kept, because the chunks of a stack have the same one.
+
+        Returns
+        -------
+        ndarray
+            Shape (shift, light or its change with the width, source, row).
+        """
+        aperture, lights = self._lights
+        if not np.array_equal(aperture, inside):
+            lights = {}
+            self._lights = inside.copy(), lights
+        geometry = self.fit.parameters.geometry(self.slit)
+        for step in steps:
+            if step not in lights:
+                moved = replace(geometry, traces=geometry.traces + step * _GRID + self.zero)
+                images, changes = profile_images(self.slit, moved)
+                both = [np.einsum("src,rc->sr", one, inside) for one in (images, changes["core"])]
+                lights[step] = np.array(both)
+        return np.array([lights[step] for step in steps])
 
     # --- sums over bands -------------------------------------------------------------------------
 
