@@ -65,8 +65,8 @@ def _corrected(operator: Extract1D, image: SlitImage, extraction: Extraction) ->
     # A row that lacks a bright pixel in all integrations depends strongly on the position.
     weights *= np.isfinite(image.wavelength)
     inside = np.flatnonzero(weights.any(axis=0))
-    columns = slice(int(inside[0]), int(inside[-1]) + 1)
-    weights[:, columns] *= ~always_lost(image, columns)
+    span = slice(int(inside[0]), int(inside[-1]) + 1)
+    weights[:, span] *= ~always_lost(image, span)
     light, mean = stack_light(image, weights)
     rows = rows_of_spectrum(extraction.wavelength, image, weights)
     factor = (mean / light)[:, rows]

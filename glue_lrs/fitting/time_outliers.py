@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from glue_lrs.errors import ProductError
 from glue_lrs.fitting.time_search import FoundPixels, search_group
-from glue_lrs.image.lazy_plane import Plane, in_mapped_file
 from glue_lrs.image.patched_plane import PatchedPlane
 from glue_lrs.image.pixels import PLANES
 from glue_lrs.instrument import DO_NOT_USE
@@ -36,9 +35,6 @@ FEWEST = 5
 #: Number of integrations in a group. Within a group, the shape of the spectrum must be constant,
 #: and the group must fit into memory several times.
 _GROUP = 64
-
-#: Largest number of integrations of which a copy without outliers is made if they are in memory.
-_COPIED = 2 * _GROUP
 
 #: Number of columns with a wavelength that are too few for a model of source and background.
 _FEWEST_COLUMNS = 4
@@ -87,22 +83,34 @@ class TimeOutliers:
             Whether the outliers become lost pixels, or they and the lost pixels get their expected
             values.
         """
-        dq = image.dq
-        if dq is None:
-            dq = np.broadcast_to(np.zeros((), np.uint32), image.data.shape)
+        changes, planes = self._changes(image, how), {}
+        for name, (places, values) in changes.items():
+            plane = getattr(image, name)
+            planes[name] = PatchedPlane(
+                _no_flags(image) if plane is None else plane, places, values
+            )
+        return image.derived(**planes)
+
+    def remove_from(self, image: SlitImage, how: Literal["lost", "replace"]) -> SlitImage:
+        """Return the stack without outliers, as `without`, after modifying its planes in memory."""
+        if image.dq is None:
+            image = image.derived(dq=_no_flags(image).copy())
+        for name, (places, values) in self._changes(image, how).items():
+            getattr(image, name)[tuple(places)] = values
+        return image
+
+    def _changes(self, image: SlitImage, how: Literal["lost", "replace"]) -> dict[str, Any]:
+        """Return places with ascending integrations, and values there, for each plane."""
+        dq = _no_flags(image) if image.dq is None else image.dq
         if how == "lost":
-            flags = _patched(dq, self.outliers, _at(dq, self.outliers) | DO_NOT_USE)
-            return image.derived(dq=flags)
+            return {"dq": (self.outliers, _at(dq, self.outliers) | DO_NOT_USE)}
         order = np.argsort(np.r_[self.outliers[0], self.lost[0]], kind="stable")
         places = np.concatenate([self.outliers, self.lost], axis=1)[:, order]
-        planes: dict[str, Any] = {
-            name: _patched(
-                getattr(image, name), places, np.r_[values, self.lost_values[name]][order]
-            )
+        made = {
+            name: (places, np.r_[values, self.lost_values[name]][order])
             for name, values in self.outlier_values.items()
         }
-        cleared = _at(dq, places) & ~np.uint32(DO_NOT_USE)
-        return image.derived(**planes, dq=_patched(dq, places, cleared))
+        return {**made, "dq": (places, _at(dq, places) & ~np.uint32(DO_NOT_USE))}
 
 
 #: Caches whose entries last as long as the image: results of `find_time_outliers`, results of
@@ -137,6 +145,25 @@ def without_time_outliers(image: SlitImage, how: Literal["lost", "replace"]) -> 
         made[how] = found.without(image, how)
         _REMOVED[made[how]] = found
     return made[how]
+
+
+def remove_time_outliers(image: SlitImage, how: Literal["lost", "replace"]) -> SlitImage:
+    """Return a stack without outliers along time, as `without_time_outliers`.
+
+    It is faster, but modifies the planes of the stack, which must be arrays that belong to the
+    caller. The parameters are those of `without_time_outliers`.
+    """
+    found = find_time_outliers(image)
+    made = found.remove_from(image, how)
+    _FOUND.pop(image)
+    _REMOVED[made] = found
+    return made
+
+
+def share_removed_outliers(image: SlitImage, other: SlitImage) -> None:
+    """Let a version of a stack have the outliers that were removed from the stack, if any."""
+    if image in _REMOVED:
+        _REMOVED[other] = _REMOVED[image]
 
 
 def removed_time_outliers(image: SlitImage) -> TimeOutliers | None:
@@ -225,13 +252,8 @@ def _native_planes(image: SlitImage, where: tuple[slice, ...]) -> dict[str, NDAr
     return planes
 
 
-def _patched(plane: Plane, places: NDArray[np.intp], values: NDArray[Any]) -> Plane:
-    """Return a plane with replaced values, which is a copy of a short stack in memory."""
-    if len(plane) > _COPIED or in_mapped_file(plane):
-        return PatchedPlane(plane, places, values)
-    copy = np.array(plane)
-    copy[tuple(places)] = values
-    return copy
+def _no_flags(image: SlitImage) -> NDArray[np.uint32]:
+    return np.broadcast_to(np.zeros((), np.uint32), image.data.shape)
 
 
 def _at(plane: NDArray[Any], places: NDArray[np.intp]) -> NDArray[Any]:
