@@ -66,7 +66,7 @@ def robust_fit(
         Sum of the multiples of the images, shape (band, integration, pixel).
     """
     fit = _Fit(terms)
-    partly = lost.any(axis=1)
+    partly = np.any(lost, axis=1)
     normal = np.empty((*values.shape[:2], fit.products.shape[1]), dtype=np.float32)
     for made, mask, some, products in zip(normal, lost, partly, fit.products, strict=True):
         made[:] = products[:, ~some].sum(axis=1)
@@ -155,8 +155,8 @@ class _Sample:
 
     def __init__(self, lost: Mask) -> None:
         self._every = slice(None, None, max(lost.shape[-1] // _SAMPLE, 1))
-        sample = lost[..., self._every]
-        self._lost, size = np.nonzero(sample), sample.shape[-1]
+        sample = lost[..., self._every].copy()
+        self._lost, size = np.flatnonzero(sample), sample.shape[-1]
         self._count = (size - np.count_nonzero(sample, axis=-1))[..., np.newaxis]
         low, high = np.maximum(self._count - 1, 0) // 2, np.minimum(self._count // 2, size - 1)
         self._middle = np.concatenate([low, high], axis=-1)
@@ -167,7 +167,7 @@ class _Sample:
         `distance` contains absolute deviations, shape (band, integration, pixel).
         """
         ordered = distance[..., self._every].copy()
-        ordered[self._lost] = np.inf
+        ordered.ravel()[self._lost] = np.inf
         ordered.sort(axis=-1)
         both: Any = np.take_along_axis(ordered, self._middle, axis=-1)
         middle = (both[..., :1] + both[..., 1:]) / 2.0

@@ -1,8 +1,8 @@
 """Search of a group of integrations for outliers along time; `time_outliers` describes the model.
 
-All arrays of pixels are in single precision, with the integrations along the first axis. The bands
-are searched one by one, or in the threads of `for_each`. Sums of squares and medians that exist for
-all pixels are computed once, and replaced values only for the pixels that need them.
+The arrays of pixels are in single precision, and a block of bands fits into the processor's cache.
+The blocks are searched one by one, or in the threads of `for_each`. Expected values and other medians
+are computed for the pixels that need them only.
 """
 
 from __future__ import annotations
