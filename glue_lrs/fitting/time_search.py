@@ -1,8 +1,8 @@
 """Search of a group of integrations for outliers along time; `time_outliers` describes the model.
 
 The arrays of pixels are in single precision, and a block of bands fits into the processor's cache.
-The blocks are searched one by one, or in the threads of `for_each`. Expected values and other medians
-are computed for the pixels that need them only.
+The blocks are searched one by one, or in the threads of `for_each`. Expected values and medians of
+the errors are computed for the pixels that need them only.
 """
 
 from __future__ import annotations
@@ -90,7 +90,10 @@ def search_group(
     for_each(lambda block: block.search(terms[:, block.rows]), blocks)
     scatter = np.concatenate([block.scatter for block in blocks]).reshape(rows, columns)
     # With few integrations, the scatter of one pixel may be small by chance.
-    limit = _THRESHOLD * np.maximum(np.maximum(scatter, _row_median(scatter)), 1.0)
+    row, column = np.divmod(np.concatenate([block.suspects for block in blocks]), columns)
+    limit = np.maximum(scatter, 1.0)
+    limit[row, column] = np.maximum(limit[row, column], _row_median(scatter, row, column))
+    limit *= _THRESHOLD
     for_each(lambda one: one.judge(limit[one.rows].ravel(), known[one.rows].ravel()), blocks)
     return (
         _joined([block.outliers for block in blocks], lost.shape),
@@ -120,12 +123,15 @@ class _Block:
         Median over the integrations, NaN where all are lost, shape (pixel,).
     scatter : ndarray
         Scatter of each pixel along time in units of its error, shape (pixel,).
+    suspects : ndarray of int
+        Flat indices in the group of the pixels that may be outliers in some integration.
     outliers, lost : FoundPixels
         Outliers, and lost pixels that can be replaced.
     """
 
     middle: Array
     scatter: NDArray[np.float32]
+    suspects: NDArray[np.intp]
     outliers: FoundPixels
     lost: FoundPixels
 
@@ -191,8 +197,12 @@ class _Block:
         variance += 1.0
         power /= variance
         # The final limit is not lower than this one.
-        self._candidates = np.flatnonzero(power > 0.999 * _THRESHOLD**2)
-        self._power = power.ravel()[self._candidates]
+        candidates = np.flatnonzero(power > 0.999 * _THRESHOLD**2)
+        self._power = power.ravel()[candidates]
+        band, place = np.divmod(candidates, number * self._size)
+        self._time, self._pixel = np.divmod(place, self._size)
+        self._pixel += band * self._size
+        self.suspects = np.unique(self._pixel) + self.rows.start * self._columns
         power.sort(axis=1)
         both = power[:, [(number - 1) // 2, number // 2]].astype(float)
         scatter = SIGMA_PER_MAD * np.sqrt(both).mean(axis=1)
@@ -209,11 +219,8 @@ class _Block:
             Mask of the pixels with a wavelength, shape (pixel,).
         """
         number, size = self._is_lost.shape
-        band, place = np.divmod(self._candidates, number * self._size)
-        time, pixel = np.divmod(place, self._size)
-        pixel += band * self._size
-        above = self._power > np.square(limit)[pixel]
-        outliers = (time * size + pixel)[above]
+        above = self._power > np.square(limit)[self._pixel]
+        outliers = (self._time * size + self._pixel)[above]
         # A pixel that is lost in most integrations is not known well enough to be replaced, nor is
         # one in an integration of which most of the band is lost.
         bad = np.flatnonzero(self._is_lost)
@@ -289,15 +296,17 @@ def _typical_error(planes: Mapping[str, NDArray[Any]], lost: Mask) -> NDArray[np
     return np.where(usable, sigma, typical).astype(np.float32)
 
 
-def _row_median(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the running median of `_BAND` rows, the larger of the two middle values.
+def _row_median(
+    values: NDArray[np.float32], row: NDArray[np.intp], column: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    """Return the running median of `_BAND` rows at some pixels, the larger of the middle values.
 
-    It is that of `scipy.ndimage.median_filter`, ten times as fast.
+    It is that of `scipy.ndimage.median_filter`.
     """
     half = _BAND // 2
-    padded = np.pad(values.T, ((0, 0), (half, _BAND - half - 1)), mode="edge")
-    windows = np.sort(sliding_window_view(padded, _BAND, axis=1), axis=-1)
-    return np.asarray(windows[..., half].T)
+    padded = np.pad(values, ((half, _BAND - half - 1), (0, 0)), mode="edge")
+    windows = sliding_window_view(padded, _BAND, axis=0)[row, column]
+    return np.asarray(np.sort(windows, axis=-1)[:, half])
 
 
 def _joined(parts: list[FoundPixels], shape: tuple[int, ...]) -> FoundPixels:
