@@ -268,16 +268,18 @@ class DriftModel:
         `far` says whether the source is so far from the model that its pixels differ much from it.
         """
         allowed = self._far_limit if far else self._limit
-        residual = data - at.model
-        np.copyto(residual, 0.0, where=~good)
-        flux = 1.0 + self._sums(at, residual, 0) / self._norm(at, 0, 0)
-        used = good
+        difference = data - at.model
+        np.copyto(difference, 0.0, where=~good)
+        flux = 1.0 + self._sums(at, difference, 0) / self._norm(at, 0, 0)
+        residual, limit = np.empty_like(difference), np.empty_like(difference)
         for _ in range(2):  # an outlier changes the flux in the first round
             row_flux = np.repeat(flux, self._sizes, axis=1).astype(np.float32)[..., np.newaxis]
-            residual = data - at.model - (row_flux - 1.0) * at.sources
-            bright = np.sqrt(np.maximum(row_flux, 1.0))
-            used = good & (np.abs(residual) <= bright * allowed)
-            np.copyto(residual, 0.0, where=~used)
+            np.multiply(row_flux - 1.0, at.sources, out=residual)
+            np.subtract(difference, residual, out=residual)
+            np.multiply(np.sqrt(np.maximum(row_flux, 1.0)), allowed, out=limit)
+            used = np.abs(residual) <= limit
+            used &= good
+            residual *= used
             norm = self._norms(at, used, 0, 0)
             flux = flux + np.divide(
                 self._sums(at, residual, 0), norm, out=np.zeros_like(flux), where=norm > 0
