@@ -76,9 +76,11 @@ def robust_fit(
     again = _outlying(values - model, lost)
     chosen = np.flatnonzero(again.any(axis=0))
     if chosen.size:
-        part = (slice(None), slice(None) if chosen.size == again.shape[1] else chosen)
-        better = fit.reweighted(found[part], values[part], lost[part])
-        found[part] = np.where(again[part][..., np.newaxis], better, found[part])
+        start = found[:, chosen]
+        better = fit.reweighted(
+            start, np.take(values, chosen, axis=1), np.take(lost, chosen, axis=1)
+        )
+        found[:, chosen] = np.where(again[:, chosen, np.newaxis], better, start)
         model = np.matmul(found, terms, out=model)
     ends = [0, fit.products.shape[1] - 1]
     total = (fit.products[:, ends] * known[:, np.newaxis]).sum(axis=-1)
@@ -140,7 +142,7 @@ class _Fit:
                 np.subtract(1.0, weights, out=weights)
                 np.clip(weights, 0.0, 1.0, out=weights)
                 np.square(weights, out=weights)
-            weights.ravel()[bad] = 0.0
+            np.put(weights, bad, 0.0)
             normal = np.matmul(weights, products)
             weights *= values
             found = self.solved(normal, weights)
@@ -167,7 +169,7 @@ class _Sample:
         `distance` contains absolute deviations, shape (band, integration, pixel).
         """
         ordered = distance[..., self._every].copy()
-        ordered.ravel()[self._lost] = np.inf
+        np.put(ordered, self._lost, np.inf)
         ordered.sort(axis=-1)
         both: Any = np.take_along_axis(ordered, self._middle, axis=-1)
         middle = (both[..., :1] + both[..., 1:]) / 2.0
@@ -178,7 +180,7 @@ class _Sample:
 def _outlying(residual: _Single, lost: Mask) -> Mask:
     """Return whether the largest absolute residual of an integration is that of an outlier."""
     distance = np.abs(residual, out=residual)
-    distance.ravel()[np.flatnonzero(lost)] = 0.0
+    np.put(distance, np.flatnonzero(lost), 0.0)
     spread = _Sample(lost).spread(distance)
     outlying: Mask = distance.max(axis=-1) > _OUTLYING * spread[..., 0]
     return outlying

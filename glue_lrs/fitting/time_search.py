@@ -179,12 +179,12 @@ class _Block:
         pull *= scale[:, np.newaxis]
         lost = np.ascontiguousarray(self._bands(self._is_lost, fill=1))
         bad = np.flatnonzero(lost)
-        pull.ravel()[bad] = 0.0
+        np.put(pull, bad, 0.0)
         known = self._bands(np.isfinite(self.middle))
         images = np.ascontiguousarray(self._bands(self._terms))
         self._found, self._fitted, model = robust_fit(images, pull, lost, known)
         pull -= model
-        pull.ravel()[bad] = 0.0
+        np.put(pull, bad, 0.0)
         pull[~self._fitted] = 0.0
         # A brighter source has larger noise, and the noise of the median is scaled with the source.
         bright = middle > _THRESHOLD * self._sigma
@@ -228,7 +228,7 @@ class _Block:
         often = number - np.bincount(pixel, minlength=size) > 0.5 * number
         lost = bad[(often & known)[pixel] & self._fitted[pixel // self._size, time]]
         typical = ~self._is_lost
-        typical.ravel()[outliers] = False
+        np.put(typical, outliers, False)
         marked = np.zeros(size, dtype=bool)
         marked[outliers % size] = marked[lost % size] = True
         pixels, place = np.flatnonzero(marked), np.cumsum(marked) - 1
