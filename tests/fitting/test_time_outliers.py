@@ -10,6 +10,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from glue_lrs import SlitImage
+from glue_lrs._utils.parallel import threads  # noqa: PLC2701 - as the command line does
 from glue_lrs.errors import ProductError
 from glue_lrs.fitting.time_outliers import (
     find_time_outliers,
@@ -261,6 +262,18 @@ def test_the_search_of_a_full_image_equals_a_plain_one(
     image = series.chunk(0, 10)
     assert np.isfinite(image.wavelength).any(axis=1).sum() % 24
     check_plain_search(image)
+
+
+def test_threads_find_the_same() -> None:
+    image = TimeSeries(number=8).chunk(0, 8)
+    expected = find_time_outliers(image)
+    with threads(2):
+        found = find_time_outliers(replace(image))
+    assert found is not expected
+    for name in ("outliers", "lost"):
+        assert_array_equal(getattr(found, name), getattr(expected, name))
+    for name, values in expected.lost_values.items():
+        assert_array_equal(found.lost_values[name], values)
 
 
 def check_plain_search(image: SlitImage) -> None:
