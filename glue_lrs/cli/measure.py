@@ -131,7 +131,7 @@ def measure(
         shifts = None if drift is None else found.drift_table
         document, figure, subtracted = None, None, False
         if reference is not None:
-            subtracted = image.header.get("S_BKDSUB") == "COMPLETE"
+            subtracted = image.is_background_subtracted
             aperture, background = _regions(found, growth, background, width, subtracted)
             operator = Extract1D(
                 aperture=aperture, background=background, use_source_posn=False, id=image.exp_type

@@ -103,10 +103,12 @@ class BoxExtractor:
         scale = jansky_per_sum(image)
         placement = self.placement.place(self.aperture, image, findings)
         plan = self.plan(image, placement, findings)
-        level = background_level(image, plan) if check else None
+        level = None
+        if check and not image.is_background_subtracted:  # else `glue_lrs.findings` looks for it
+            level = background_level(image, plan)
         columns, without_background = sum_box(image, plan, scale)
         if findings is not None and level is not None:
-            findings += background_left(plan, level, columns)
+            findings += background_left(image, plan, level, columns)
         total, wavelength = plan.total, plan.wavelength
         filled = filled_pixels(
             image, plan.rows, plan.source.values, column_numbers(plan.source.runs)
@@ -312,8 +314,12 @@ class BoxExtractor:
     def _row_findings(
         self, columns: dict[str, NDArray[Any]], rows_without_background: int
     ) -> list[Finding]:
-        """Return findings about rows without an error, and about rows without background."""
+        """Return findings about rows without light, without an error, and without background."""
         findings, size = [], columns["FLUX"].size
+        zero = int(np.count_nonzero((columns["FLUX"] == 0) & (columns["NPIXELS"] > NO_PIXELS)))
+        if zero:
+            text = f"{zero} of {size} rows have a flux of exactly 0, as the image is 0 there"
+            findings.append(Finding("empty_rows", text, {"rows": zero, "all": size}))
         error = columns["FLUX_ERROR"]
         missing = np.isnan(error) | ((error == 0) & (error > 0).any())
         number = int(np.count_nonzero(missing & (columns["DQ"] == 0)))

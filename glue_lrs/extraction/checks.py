@@ -11,7 +11,6 @@ from glue_lrs.errors import Hint
 from glue_lrs.extraction.box_plan import column_numbers
 from glue_lrs.instrument import DO_NOT_USE
 from glue_lrs.spectra.findings import NEGLIGIBLE, SIGNIFICANT, Finding
-from glue_lrs.uncertainty.source_free import is_subtracted
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array
@@ -50,7 +49,7 @@ class BackgroundLevel(NamedTuple):
 
 
 def background_level(image: SlitImage, plan: BoxPlan) -> BackgroundLevel | None:
-    """Return the level of the columns beside the aperture, if no background is to be subtracted.
+    """Return the level of the columns beside the aperture, if no background is subtracted.
 
     In several ranges of rows, the sum of a constant and of the wings of the source, which decrease
     with the square of the distance, is fitted to the columns.
@@ -62,7 +61,7 @@ def background_level(image: SlitImage, plan: BoxPlan) -> BackgroundLevel | None:
     plan : BoxPlan
         Rows and weights of the extraction.
     """
-    if plan.background is not None or image.is_extended_source or is_subtracted(image):
+    if plan.background is not None or image.is_extended_source:
         return None
     ranges = min(_RANGES, plan.n_rows)
     starts = np.arange(ranges) * (plan.n_rows // ranges)
@@ -70,12 +69,14 @@ def background_level(image: SlitImage, plan: BoxPlan) -> BackgroundLevel | None:
 
 
 def background_left(
-    plan: BoxPlan, found: BackgroundLevel, columns: dict[str, NDArray[Any]]
+    image: SlitImage, plan: BoxPlan, found: BackgroundLevel, columns: dict[str, NDArray[Any]]
 ) -> list[Finding]:
     """Return a finding if the level beside the aperture is part of what was extracted.
 
     Parameters
     ----------
+    image : SlitImage
+        Image that is extracted.
     plan : BoxPlan
         Rows and weights of the extraction.
     found : BackgroundLevel
@@ -84,7 +85,8 @@ def background_left(
         Column SURF_BRIGHT of the spectrum for all rows of the plan.
     """
     starts, level, error = found
-    significant = level > SIGNIFICANT * error
+    subtracted = image.is_background_subtracted  # maybe too much
+    significant = (np.abs(level) if subtracted else level) > SIGNIFICANT * error
     if not significant.any():
         return []
     middle = (starts + np.append(starts[1:], plan.n_rows)) // 2
@@ -93,8 +95,12 @@ def background_left(
         total = total / plan.correction(plan.wavelength[middle], plan.total[middle])
     with np.errstate(invalid="ignore", divide="ignore"):
         fraction = level * count / total
+    if subtracted:
+        fraction = np.abs(fraction)
     left = (significant & (count > 0) & ~(fraction < NEGLIGIBLE)).nonzero()[0]
-    if left.size == 0:
+    if subtracted:  # a misfit of the sources is alike in few ranges only
+        left = left[level[left] * np.median(level) > 0]
+    if left.size < (starts.size / 2 if subtracted else 1):
         return []
     order = np.abs(fraction[left])
     wave = plan.wavelength[middle[left]]
@@ -102,11 +108,14 @@ def background_left(
     text = f"{order[high]:.0%} (at {wave[high]:.1f} um)"
     if low != high:
         text = f"{order[low]:.0%} (at {wave[low]:.1f} um) to {text}"
+    stated = "no background was subtracted (S_BKDSUB is not COMPLETE)"
+    if subtracted:
+        stated = "a background was subtracted according to S_BKDSUB"
     return [
         Finding(
             "background_left",
-            "no background was subtracted (S_BKDSUB is not COMPLETE), and the level of the columns "
-            f"beside the aperture is {text} of what was extracted",
+            f"{stated}, and the level of the columns beside the aperture is {text} of what was "
+            "extracted",
             {"lowest": float(order[low]), "highest": float(order[high])},
             Hint.to("{} places regions beside the source to subtract the level", background="auto"),
         )
@@ -203,7 +212,7 @@ def _fit_level(mean: Array, distance: NDArray[Any]) -> tuple[Array, Array, Array
         mean.
     """
     number = distance.size
-    wings = distance**-2.0
+    wings = 1.0 / (distance * distance)
     middle = float(wings.sum()) / number
     contrast = wings - middle
     power = float(contrast @ contrast)

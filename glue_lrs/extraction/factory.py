@@ -53,18 +53,23 @@ def extractor_for(operator: Extract1D, image: SlitImage) -> Extractor:
         )
     if operator.mode != "box":
         return optimal_for(operator, image)
-    box = BoxExtractor(
+    box = box_for(operator)
+    if operator.bad_pixels is not None:
+        return CorrectedBoxExtractor(box=box, optimal=optimal_for(operator, image))
+    if operator.correction == "profile" and operator.apply_apcorr:
+        return ProfileCorrectedBoxExtractor(box=box, optimal=optimal_for(operator, image))
+    return box
+
+
+def box_for(operator: Extract1D) -> BoxExtractor:
+    """Build the extractor for the aperture and the background of an operator."""
+    return BoxExtractor(
         aperture=operator.aperture,
         placement=operator.placement_rule,
         background=operator.subtracted_background,
         aperture_correction=operator.aperture_correction if operator.apply_apcorr else None,
         max_lost=operator.max_lost,
     )
-    if operator.bad_pixels is not None:
-        return CorrectedBoxExtractor(box=box, optimal=optimal_for(operator, image))
-    if operator.correction == "profile" and operator.apply_apcorr:
-        return ProfileCorrectedBoxExtractor(box=box, optimal=optimal_for(operator, image))
-    return box
 
 
 def optimal_for(operator: Extract1D, image: SlitImage) -> OptimalExtractor:

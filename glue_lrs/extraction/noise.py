@@ -17,7 +17,7 @@ from glue_lrs.uncertainty.added_variance import (
     empirical_variance,
     nod_variance,
 )
-from glue_lrs.uncertainty.source_free import excess_noise, is_subtracted
+from glue_lrs.uncertainty.source_free import excess_noise
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -60,7 +60,7 @@ class Noise:
         if operator.noise == "propagated":
             return cls(image)
         check_image(image)
-        if operator.noise == "nod" and not (operator.nods or is_subtracted(image)):
+        if operator.noise == "nod" and not (operator.nods or image.is_background_subtracted):
             finding = Finding(
                 "unused_option",
                 "S_BKDSUB is not COMPLETE: no background was subtracted, and the noise 'nod' adds "
@@ -76,7 +76,7 @@ class Noise:
             added = empirical_variance(image, middle)
         finding = Finding("noise_added", f"noise {operator.noise!r}: {added.description}")
         larger = added.added_to(image)
-        if operator.noise == "empirical" and not is_subtracted(image):
+        if operator.noise == "empirical" and not image.is_background_subtracted:
             return cls(larger, finding)
         aperture = weights.full(image.shape)
         ratio = added.relative_to_read_noise(image, aperture)
@@ -123,7 +123,7 @@ def with_excess_reported(image: SlitImage, extraction: Extraction) -> Extraction
         Result. The noise is that of a sum over as many pixels as its aperture has.
     """
     total = extraction.aperture_weight
-    if total is None or total.size == 0 or image.is_stack or not is_subtracted(image):
+    if total is None or total.size == 0:
         return extraction
     width = float(np.sort(total)[total.size // 2])  # faster than np.median
     # Weights of an aperture of this width, whose last pixel is partial.

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs._utils.validation import check_bool, check_fraction, check_number
 from glue_lrs.apertures.background import HIGHEST_ORDER
 from glue_lrs.errors import Hint, ProfileError, ReferenceFileError, SourceError, quoted
@@ -278,8 +277,7 @@ class OptimalExtractor:
         names = {field.name for field in fields(FitOptions)} - {"background_order"}
         order = self.bkg_order
         if order == "auto":
-            subtracted = LazyHeader.view(image.header).get("S_BKDSUB") == "COMPLETE"
-            order = None if subtracted else 0
+            order = None if image.is_background_subtracted else 0
         return FitOptions(background_order=order, **{key: getattr(self, key) for key in names})
 
 

@@ -249,8 +249,8 @@ class PipelineOptimalExtractor:
 
         Returns None if there is no negative trace, or if its position is unknown.
         """
-        header = LazyHeader.view(image.header)
-        if header.get("S_BKDSUB") != "COMPLETE" or header.get("PATTTYPE") not in _NOD_PATTERNS:
+        pattern = LazyHeader.view(image.header).get("PATTTYPE")
+        if not image.is_background_subtracted or pattern not in _NOD_PATTERNS:
             return None
         column = nod_column(image)
         if column is not None and abs(location - column) >= _MIN_NOD_SEPARATION:

@@ -1,14 +1,19 @@
-"""Findings about background regions that contain sources or negative traces."""
+"""Findings about background that is left, and about sources in the background regions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from glue_lrs.apertures.edges import polynomial_regions
 from glue_lrs.apertures.weights import region_weights
+from glue_lrs.extraction.base import jansky_per_sum
+from glue_lrs.extraction.box_sums import sum_box
+from glue_lrs.extraction.checks import background_left, background_level
+from glue_lrs.extraction.factory import box_for
 from glue_lrs.spectra.findings import NEGLIGIBLE, SIGNIFICANT, Finding
 
 if TYPE_CHECKING:
@@ -19,6 +24,24 @@ if TYPE_CHECKING:
 _CLEAR = 1.5
 
 _NAMES = {"target": "the source", "source": "another source", "negative": "a negative trace"}
+
+
+def residual_background(case: Case) -> Iterator[Finding]:
+    """Yield a finding if background is left in an image from which the pipeline subtracted it.
+
+    The traces of all sources are subtracted first. In other images, the box extraction itself looks
+    for the background.
+    """
+    if not case.image.is_background_subtracted:
+        return
+    image = case.image.integration(0) if case.image.is_stack else case.image
+    sources = np.nan_to_num(case.measurement.model())
+    box = box_for(case.operator)
+    plan = box.plan(image, box.placement.place(box.aperture, image))
+    level = background_level(replace(image, data=image.data - sources), plan)
+    if level is not None:
+        columns, _ = sum_box(image, plan, jansky_per_sum(image))
+        yield from background_left(image, plan, level, columns)
 
 
 def background_findings(case: Case) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from glue_lrs.errors import LRSError, LRSWarning, SourceError
 from glue_lrs.extraction.options import prepared_image
 from glue_lrs.extraction.regions import region_findings
 from glue_lrs.findings.aperture import flux_findings, lost_flux, position_findings, trace_findings
-from glue_lrs.findings.background import background_findings
+from glue_lrs.findings.background import background_findings, residual_background
 from glue_lrs.findings.case import Case
 from glue_lrs.findings.outliers import outlier_findings
 from glue_lrs.image.slit_image import SlitImage
@@ -31,6 +31,7 @@ CHECKS: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     trace_findings,
     flux_findings,
     background_findings,
+    residual_background,
     outlier_findings,
 )
 

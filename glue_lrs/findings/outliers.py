@@ -29,6 +29,10 @@ _LEAST_CHANGE = 0.05
 #: little light is left to which the profile can be scaled.
 _MOST_LIGHT = 0.5
 
+#: Largest fraction of the rows in which more than `_MOST_LIGHT` may be on outliers. Cosmic rays hit
+#: far fewer rows like that: the fitted profile is wrong.
+_MOST_ROWS = 0.1
+
 
 def outlier_findings(case: Case) -> Iterator[Finding]:
     """Yield a finding if outliers among the pixels of the aperture change the flux.
@@ -41,6 +45,13 @@ def outlier_findings(case: Case) -> Iterator[Finding]:
         return
     number, rows = case.rows.size, np.flatnonzero(case.rows)
     light = np.bincount(row, case.profile(case.source)[row, column], number)
+    unreliable = int((light[case.rows] >= _MOST_LIGHT).sum())
+    if unreliable > _MOST_ROWS * case.rows.sum():
+        text = (
+            f"in {unreliable} of {case.rows.sum()} rows, the fitted profile differs from the data"
+        )
+        yield Finding("not_measured", f"{text}: outliers were not looked for")
+        return
     change = np.bincount(row, case.weights[row, column] * case.measurement.outliers[2], number)
     change = np.where(light < _MOST_LIGHT, change, 0.0)[rows]
     level, share = np.zeros(rows.size), 0.0

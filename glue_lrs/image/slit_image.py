@@ -260,6 +260,11 @@ class SlitImage:
         """Whether SRCTYPE is EXTENDED."""
         return (self.source_type or "").upper() == "EXTENDED"
 
+    @property
+    def is_background_subtracted(self) -> bool:
+        """Whether the pipeline subtracted a background (S_BKDSUB is COMPLETE)."""
+        return bool(LazyHeader.view(self.header).get("S_BKDSUB") == "COMPLETE")
+
     def as_source_type(self, source_type: str | None) -> SlitImage:
         """Return the image with another SRCTYPE.
 

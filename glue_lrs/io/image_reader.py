@@ -411,7 +411,8 @@ def _parse_wcs(raw: bytes, label: str) -> WCS | None:
                 if len(world) != 3:
                     raise ProductError(f"the WCS has {len(world)} outputs, expected 3")
                 with contextlib.suppress(NotImplementedError):  # it has no inverse
-                    wcs.backward_transform(*world)
+                    for value in wcs.backward_transform(*world):
+                        float(value)
     return wcs
 
 

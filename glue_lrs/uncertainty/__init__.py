@@ -10,7 +10,6 @@ from glue_lrs.uncertainty.source_free import (
     Comparison,
     SourceFreeNoise,
     excess_noise,
-    is_subtracted,
 )
 
 __all__ = [
@@ -19,7 +18,6 @@ __all__ = [
     "SourceFreeNoise",
     "empirical_variance",
     "excess_noise",
-    "is_subtracted",
     "nod_key",
     "nod_variance",
 ]

@@ -15,7 +15,6 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from glue_lrs._utils.lazy_header import LazyHeader
 from glue_lrs.errors import Hint
 from glue_lrs.image.pixels import PLANES, good_pixels
 from glue_lrs.spectra.findings import Finding
@@ -224,28 +223,37 @@ def source_free(pulls: Array, good: Mask) -> Mask:
     good : ndarray of bool
         Mask of the good pixels.
     """
-    free = np.zeros(good.shape, dtype=bool)
-    for rows in np.array_split(np.arange(len(pulls)), max(len(pulls) // _DETECTION_ROWS, 1)):
-        part, known = pulls[rows], good[rows]
-        use = known.any(axis=0)
-        if not use.any():
-            continue
-        # Median of the good pixels in each column, which are sorted before the bad ones.
-        ordered = np.sort(np.where(known, part, np.inf), axis=0)
-        number = known.sum(axis=0)
-        middle = np.stack([np.maximum(number - 1, 0) // 2, np.minimum(number // 2, len(rows) - 1)])
-        with np.errstate(invalid="ignore"):
-            brightness = np.take_along_axis(ordered, middle, axis=0).mean(axis=0)
-        brightness = np.abs(np.where(use, brightness - np.median(brightness[use]), np.inf))
-        faintest = np.sort(brightness)[min(_FEWEST_COLUMNS, use.size) - 1]
-        bright = use & (brightness > np.clip(faintest, _FAINT, _FAINTEST_FEW))
-        # The light of a source extends to the neighbouring columns.
-        bright[1:] |= bright[:-1].copy()
-        bright[:-1] |= bright[1:].copy()
-        columns = np.flatnonzero(use)
-        inside = slice(columns[0] + _EDGE, max(columns[-1] + 1 - _EDGE, 0))
-        free[rows, inside] = (known & ~bright)[:, inside]
+    length, columns = good.shape
+    number = max(length // _DETECTION_ROWS, 1)
+    limits = np.arange(number + 1) * length // number
+    # Blocks of rows, shape (block, row of the block). The last row of some blocks is not theirs.
+    rows = limits[:-1, np.newaxis] + np.arange(np.diff(limits).max())
+    inside = rows < limits[1:, np.newaxis]
+    rows = np.minimum(rows, length - 1)
+    known = good[rows] & inside[..., np.newaxis]
+    use = known.any(axis=1)
+    brightness = _median(pulls[rows].swapaxes(1, 2), known.swapaxes(1, 2))
+    brightness = np.where(use, brightness, 0.0) - _median(brightness, use)[:, np.newaxis]
+    brightness = np.where(use, np.abs(brightness), np.inf)
+    faintest = np.sort(brightness, axis=1)[:, [min(_FEWEST_COLUMNS, columns) - 1]]
+    bright = use & (brightness > np.clip(faintest, _FAINT, _FAINTEST_FEW))
+    # The light of a source extends to the neighbouring columns.
+    bright[:, 1:] |= bright[:, :-1].copy()
+    bright[:, :-1] |= bright[:, 1:].copy()
+    first, last = use.argmax(axis=1), columns - 1 - use[:, ::-1].argmax(axis=1)
+    column = np.arange(columns)
+    middle = (column >= first[:, np.newaxis] + _EDGE) & (column <= last[:, np.newaxis] - _EDGE)
+    free: Mask = good & np.repeat(middle & ~bright, np.diff(limits), axis=0)
     return free
+
+
+def _median(values: Array, known: Mask) -> Array:
+    """Return the median of the known values along the last axis, infinite where there are none."""
+    ordered = np.sort(np.where(known, values, np.inf), axis=-1)  # the unknown ones are the last
+    number = known.sum(axis=-1, keepdims=True)
+    middle = np.maximum(number - np.array([1, 0]), 0) // 2
+    middle = np.minimum(middle, values.shape[-1] - 1)
+    return np.asarray(np.take_along_axis(ordered, middle, axis=-1).mean(axis=-1))
 
 
 def _products(values: Array) -> Array:
@@ -298,7 +306,7 @@ def excess_noise(image: SlitImage, weights: Array) -> Finding | None:
     is smaller for bright sources, because the missing variance, that of the background, does not
     increase with the flux of the source.
     """
-    if image.is_stack or not image.has_variances or not is_subtracted(image):
+    if image.is_stack or not image.has_variances or not image.is_background_subtracted:
         return None
     noise = SourceFreeNoise.from_image(image)
     found = noise.compare(weights)
@@ -312,8 +320,3 @@ def excess_noise(image: SlitImage, weights: Array) -> Finding | None:
         {"factor": found.factor, "error": found.error},
         Hint.to("{} adds it", noise="nod"),
     )
-
-
-def is_subtracted(image: SlitImage) -> bool:
-    """Return whether the pipeline subtracted a background (S_BKDSUB is COMPLETE)."""
-    return bool(LazyHeader.view(image.header).get("S_BKDSUB") == "COMPLETE")

@@ -66,6 +66,12 @@ def drizzled() -> SlitImage:
     return replace(image, drizzle_weight=weight)
 
 
+def pedestal() -> SlitImage:
+    """A nod with a background that the header says was subtracted."""
+    image = nod()()
+    return replace(image, data=image.data + 50.0)
+
+
 def stack() -> SlitImage:
     return Scene(seed=1).calints(n_int=2).image
 
@@ -113,6 +119,7 @@ class Case:
 
 
 GAP = (slice(100, 110), slice(19, 27))
+ROWS_OF_0 = (slice(100, 105), slice(None))
 WIDE_GAP = (slice(150, 154), slice(10, 17))
 OPTIMAL = {"extraction_type": "optimal"}
 REGION = [[20.5], [24.5]]
@@ -125,6 +132,7 @@ NEIGHBOUR = nod(sources=(Source(), Source(flux=3e-4, position=1.1)))
 CASES = [
     Case("negative_flux", nod(), box(30.95), twin=box(SOURCE)),
     Case("background_left", stack, {}, twin={"bkg_coeff": SLITLESS_REGIONS}),
+    Case("background_left", pedestal, box(SOURCE), {"highest": pytest.approx(0.087, abs=0.005)}),
     Case(
         "rows_without_background",
         damaged("data", GAP, np.nan),
@@ -151,6 +159,7 @@ CASES = [
         {"rows": 5, "shortest": pytest.approx(12.45, abs=0.01)},
         damaged("data", (slice(0, 5), slice(5, 25)), np.nan),
     ),
+    Case("empty_rows", damaged("data", ROWS_OF_0, 0.0), box(SOURCE), {"rows": 5}),
     Case(
         "restored_pixels",
         damaged("data", PEAK, np.nan),

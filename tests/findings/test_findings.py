@@ -24,6 +24,8 @@ from glue_lrs import (
     measure,
 )
 from glue_lrs.cli import main
+from glue_lrs.findings.case import Case
+from glue_lrs.findings.outliers import outlier_findings
 from glue_lrs.measurement import Measurement
 from glue_lrs.simulation import LAWS, Scene, Source
 from glue_lrs.spectra.findings import KINDS, Finding, worst_first
@@ -166,6 +168,21 @@ def test_a_misfit_of_the_profile_is_no_outlier(law: str) -> None:
     data[120, 14] += float(np.nanmax(data[100:140]))
     found = {one.kind: one for one in operator.check(replace(image, data=data))}
     assert found["outliers"].values["rows"] == 1
+
+
+@pytest.mark.parametrize(("rows", "kind"), [(30, "outlier_flux"), (60, "not_measured")])
+def test_a_fit_that_rejects_the_light_of_many_rows_finds_no_outliers(
+    nod: SlitImage, rows: int, kind: str
+) -> None:
+    """As in a bright source of calints, of a profile that the fit does not describe."""
+    measured = measure(nod)
+    light = [(row, column, 0.0) for row in range(100, 100 + rows) for column in range(11, 16)]
+    rays = [(row, 13, 1e4) for row in range(200, 210)]
+    changed = replace(measured, outliers=np.array([*light, *rays], dtype=float).T)
+    (found,) = outlier_findings(Case(nod, at(13.05), changed))
+    assert found.kind == kind
+    if kind == "not_measured":
+        assert found.text.startswith(f"in {rows} of ")
 
 
 @pytest.mark.slow

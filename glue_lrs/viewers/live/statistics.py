@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from glue_lrs.uncertainty.source_free import is_subtracted
-
 if TYPE_CHECKING:
     from glue_lrs.extraction.extract1d import Extract1D
     from glue_lrs.image.slit_image import SlitImage
@@ -125,7 +123,9 @@ def includes_sky(operator: Extract1D, image: SlitImage, findings: Iterable[Findi
     if any(one.kind == "background_left" for one in findings):
         return True
     fitted = operator.mode != "box" and operator.subtract_background is not False
-    return operator.subtracted_background is None and not fitted and not is_subtracted(image)
+    if fitted or operator.subtracted_background is not None:
+        return False
+    return not image.is_background_subtracted
 
 
 def limits_text(regions: Sequence[Region], row: int, wavelength: float) -> tuple[str, str]:
