@@ -34,6 +34,8 @@ from glue_lrs.image.stack import stack_in_memory, stack_part
 from glue_lrs.instrument import DO_NOT_USE, PIXEL_SCALE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from glue_lrs._utils.typing import Array, Mask
     from glue_lrs.image.slit_image import SlitImage
 
@@ -179,6 +181,7 @@ class DriftModel:
         self._starts, self._sizes = edges[:-1], np.diff(edges)
         self._band_of = np.repeat(np.arange(bands), self._sizes * self.columns.size)
         self._kernels: dict[int, _Kernels] = {}
+        self._lights: tuple[Array, dict[int, Array]] = np.empty(0), {}
 
     @classmethod
     def from_stack(cls, image: SlitImage) -> DriftModel:
@@ -263,16 +266,18 @@ class DriftModel:
         `far` says whether the source is so far from the model that its pixels differ much from it.
         """
         allowed = self._far_limit if far else self._limit
-        residual = data - at.model
-        np.copyto(residual, 0.0, where=~good)
-        flux = 1.0 + self._sums(at, residual, 0) / self._norm(at, 0, 0)
-        used = good
+        difference = data - at.model
+        np.copyto(difference, 0.0, where=~good)
+        flux = 1.0 + self._sums(at, difference, 0) / self._norm(at, 0, 0)
+        residual, limit = np.empty_like(difference), np.empty_like(difference)
         for _ in range(2):  # an outlier changes the flux in the first round
             row_flux = np.repeat(flux, self._sizes, axis=1).astype(np.float32)[..., np.newaxis]
-            residual = data - at.model - (row_flux - 1.0) * at.sources
-            bright = np.sqrt(np.maximum(row_flux, 1.0))
-            used = good & (np.abs(residual) <= bright * allowed)
-            np.copyto(residual, 0.0, where=~used)
+            np.multiply(row_flux - 1.0, at.sources, out=residual)
+            np.subtract(difference, residual, out=residual)
+            np.multiply(np.sqrt(np.maximum(row_flux, 1.0)), allowed, out=limit)
+            used = np.abs(residual) <= limit
+            used &= good
+            residual *= used
             norm = self._norms(at, used, 0, 0)
             flux = flux + np.divide(
                 self._sums(at, residual, 0), norm, out=np.zeros_like(flux), where=norm > 0
@@ -321,19 +326,11 @@ class DriftModel:
         inside = weights[np.ix_(slit.rows, slit.columns)]
         shift = np.clip(np.nan_to_num(drift.shift), -_FARTHEST, _FARTHEST)
         log_width = np.log(np.where(drift.width > 0, drift.width, 1.0))
-        farthest = np.ceil(np.abs(shift).max() / _GRID) + 2
-        nodes = np.arange(-farthest, farthest + 1) * _GRID
-        geometry = self.fit.parameters.geometry(slit)
-        at_nodes = []
-        for node in nodes:
-            moved = replace(geometry, traces=geometry.traces + node + self.zero)
-            images, changes = profile_images(slit, moved)
-            at_nodes.append(
-                [np.einsum("src,rc->sr", one, inside) for one in (images, changes["core"])]
-            )
-        values = np.array(at_nodes)  # shape (node, light or its change with the width, source, row)
-        middle = nodes.size // 2
-        strongest = int(np.argmax((values[middle, 0] * self.fit.linear.smooth).sum(axis=1)))
+        first, last = np.floor(shift.min() / _GRID) - 2, np.ceil(shift.max() / _GRID) + 2
+        steps = range(int(min(first, -2)), int(max(last, 2)) + 1)
+        nodes, values = np.array(steps) * _GRID, self._lights_of(steps, inside)
+        unmoved = values[-steps.start, 0]
+        strongest = int(np.argmax((unmoved * self.fit.linear.smooth).sum(axis=1)))
         spline = CubicSpline(nodes, values[:, :, strongest], axis=0)
         mean, found = np.ones(len(weights)), np.ones((shift.size, len(weights)))
         at = spline(shift)
@@ -342,6 +339,35 @@ class DriftModel:
         empty = ~(mean > _LEAST_LIGHT)
         mean[empty], found[:, empty] = 1.0, 1.0
         return np.where(found > _LEAST_LIGHT, found, mean), mean
+
+    def _lights_of(self, steps: Iterable[int], inside: Array) -> Array:
+        """Return the light in an aperture and its change with the width at shifts of the model.
+
+        Parameters
+        ----------
+        steps : iterable of int
+            Shifts from the mean position in units of `_GRID`.
+        inside : ndarray
+            Weights of the pixels of the model, shape (row, column). The lights in the last aperture
+            are kept, because the chunks of a stack have the same one.
+
+        Returns
+        -------
+        ndarray
+            Shape (shift, light or its change with the width, source, row).
+        """
+        aperture, lights = self._lights
+        if not np.array_equal(aperture, inside):
+            lights = {}
+            self._lights = inside.copy(), lights
+        geometry = self.fit.parameters.geometry(self.slit)
+        for step in steps:
+            if step not in lights:
+                moved = replace(geometry, traces=geometry.traces + step * _GRID + self.zero)
+                images, changes = profile_images(self.slit, moved)
+                both = [np.einsum("src,rc->sr", one, inside) for one in (images, changes["core"])]
+                lights[step] = np.array(both)
+        return np.array([lights[step] for step in steps])
 
     # --- sums over bands -------------------------------------------------------------------------
 
