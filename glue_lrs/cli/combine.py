@@ -91,9 +91,7 @@ def combine(
     from glue_lrs.plotting import save
 
     targets = [output, f"{tasks.base_name(output)}.png"][: 2 if plotted else 1]
-    tasks.check_inputs_kept(targets, [*files, *recipe.files])
-    tasks.check_product_name(output, "c1d")
-    tasks.check_folders(targets)
+    _check_names(targets, [*files, *recipe.files])
     notes: list[console.Note] = []
     with console.collect_warnings(notes):
         inputs = [
@@ -102,11 +100,7 @@ def combine(
             else one
             for one in read_inputs(files)
         ]
-    if not any(isinstance(one, _Unextracted) for one in inputs):
-        console.no_images()
-        if recipe.given:
-            text = f"{', '.join(recipe.given)}: no effect, because the files contain spectra"
-            notes.append(("warning", text))
+    notes += _reported_settings(inputs, recipe)
     tasks.check_outputs(targets, overwrite)
     found = [one.run() if isinstance(one, _Unextracted) else (one, one.findings) for one in inputs]
     spectra = [spectrum for spectrum, _ in found]
@@ -152,6 +146,24 @@ def combine(
     kind = "spectrum" if len(rows) == 1 else "spectra"
     console.echo(f"{output}: {combination.wavelength.size} rows of {len(rows)} {kind}")
     return reporter.exit_code(1, 1)
+
+
+def _check_names(targets: Sequence[str], inputs: Sequence[str]) -> None:
+    """Raise an error if the outputs, of which the first is the spectrum, cannot be written."""
+    tasks.check_inputs_kept(targets, inputs)
+    tasks.check_product_name(targets[0], "c1d")
+    tasks.check_folders(targets)
+
+
+def _reported_settings(
+    inputs: Sequence[object], recipe: options.RecipeOptions
+) -> list[console.Note]:
+    """Return a warning if the files are spectra, but there are settings of an extraction."""
+    if any(isinstance(one, _Unextracted) for one in inputs):
+        return []
+    console.no_images()
+    text = f"{', '.join(recipe.given)}: no effect, because the files contain spectra"
+    return [("warning", text)] if recipe.given else []
 
 
 class _Unextracted(NamedTuple):

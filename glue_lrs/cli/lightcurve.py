@@ -6,10 +6,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 import numpy as np
@@ -186,13 +186,7 @@ def lightcurve(
     extraction = recipe if images else None
     jobs = _jobs(files, output, output_dir, settings, extraction, (plotted, allan), overwrite)
     batch.check_targets(jobs, [*files, *recipe.files])
-    tasks.check_output_folder(output_dir)
-    if output is not None:
-        tasks.check_product_name(output)
-    if output_dir is None:
-        tasks.check_folders(jobs[0].targets)
-        if resources.manifest is None:
-            tasks.check_outputs(jobs[0].targets, overwrite)
+    _check_outputs(jobs, output, output_dir, overwrite or resources.manifest is not None)
     reporter = console.Reporter(reporting)
     outcomes = batch.run(jobs, _make, resources, reporter)
     if as_json:
@@ -222,6 +216,11 @@ class _Job(batch.Job):
         """Name of the time series in messages."""
         return self.path if len(self.files) == 1 else self.output
 
+    def absolute(self) -> Self:
+        """Return the job with absolute paths, also of references."""
+        recipe = None if self.recipe is None else self.recipe.absolute()
+        return replace(super().absolute(), recipe=recipe)
+
 
 def _jobs(
     files: tuple[str, ...],
@@ -236,7 +235,7 @@ def _jobs(
     from glue_lrs.io.image_segments import group_segments
 
     plotted, allan = figure
-    extraction = None if recipe is None else asdict(recipe)
+    extraction = None if recipe is None else recipe.recorded()
     values = {**settings, "plot": plotted, "allan": allan, "extraction": extraction}
     chosen = {key: value for key, value in values.items() if value}
     jobs = []
@@ -255,6 +254,18 @@ def _jobs(
             )
         )
     return jobs
+
+
+def _check_outputs(
+    jobs: list[_Job], output: str | None, output_dir: str | None, replaceable: bool
+) -> None:
+    """Raise an error if the outputs cannot be written, before the light curves are made."""
+    tasks.check_output_folder(output_dir)
+    if output is not None:
+        tasks.check_product_name(output)
+    if output_dir is None:
+        tasks.check_folders(jobs[0].targets)
+        tasks.check_outputs(jobs[0].targets, replaceable)
 
 
 def _make(job: _Job) -> batch.Done:

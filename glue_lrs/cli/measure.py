@@ -18,6 +18,7 @@ from glue_lrs.errors import LRSError, LRSWarning, escaped, quoted, warn
 if TYPE_CHECKING:
     from glue_lrs.apertures.aperture import Aperture
     from glue_lrs.apertures.background import Background
+    from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.measurement.curve_of_growth import CurveOfGrowth
     from glue_lrs.measurement.measurement import Measurement
 
@@ -115,17 +116,13 @@ def measure(
     from glue_lrs.apertures.aperture_correction import ApertureCorrection
     from glue_lrs.extraction.extract import read_correction
     from glue_lrs.extraction.extract1d import Extract1D
-    from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.io.files import already_exists
     from glue_lrs.io.tables import write_ecsv
     from glue_lrs.measurement.curve_of_growth import measure_with_growth
     from glue_lrs.plotting import plot_measurement, save
 
     def process(path: str) -> tuple[dict[str, Any], str]:
-        image = SlitImage.read(path)
-        if drift is not None and not image.is_stack:
-            text = "is a single image, expected a stack of integrations (calints) for --drift"
-            raise LRSError(text, subject=path)
+        image = _read(path, stacked=drift is not None)
         table = None if apcorr is None else read_correction(image, apcorr, {})
         found, growth, background = measure_with_growth(
             image, aperture_correction=table if isinstance(table, ApertureCorrection) else None
@@ -168,6 +165,17 @@ def measure(
         console.say("error", console.error_text(already_exists(name)))
     written = console.exit_code(len(files) - len(kept), len(files))
     return max(code, written)
+
+
+def _read(path: str, stacked: bool) -> SlitImage:
+    """Read an image, which must be a stack if `stacked` is True."""
+    from glue_lrs.image.slit_image import SlitImage
+
+    image = SlitImage.read(path)
+    if stacked and not image.is_stack:
+        text = "is a single image, expected a stack of integrations (calints) for --drift"
+        raise LRSError(text, subject=path)
+    return image
 
 
 def _regions(

@@ -96,11 +96,9 @@ def plot(
       glue-lrs plot *_x1d.fits --offset 0.2 --xlim 5,12 --ylim 0,3
       glue-lrs plot x_x1d.fits --column SURF_BRIGHT --show
     """
-    from glue_lrs.image.slit_image import SlitImage
     from glue_lrs.io.image_segments import group_segments
     from glue_lrs.io.spectra import is_spectrum
     from glue_lrs.io.text import is_text
-    from glue_lrs.plotting.image import checked_rows
 
     kinds = {is_text(path) or is_spectrum(path): path for path in reversed(files)}
     if len(kinds) > 1:
@@ -139,12 +137,7 @@ def plot(
         recipe = replace(recipe, settings={"apply_apcorr": False, **recipe.settings})
     operators: list[Extract1D] = []
     for group in [] if spectra else groups:
-        image = SlitImage.read(group if len(group) > 1 else group[0])
-        tasks.check_integration(integration, [(image.label, image.data.shape[:-2])])
-        if rows is not None:
-            with naming(image.label):
-                checked_rows(image, rows)
-        operators.append(tasks.operator_from_options(image, recipe))
+        operators.append(_operator(group, integration, rows, recipe))
     tasks.check_outputs(targets, overwrite)
     if spectra:
         figure = _spectra_figure(files, units, integration, offset, show, look)
@@ -169,6 +162,24 @@ def plot(
 
         pyplot.show()
     return console.OK
+
+
+def _operator(
+    group: Sequence[str],
+    integration: int | None,
+    rows: tuple[int, ...] | None,
+    recipe: options.RecipeOptions,
+) -> Extract1D:
+    """Return the operator for an image, after checking that integration and rows exist."""
+    from glue_lrs.image.slit_image import SlitImage
+    from glue_lrs.plotting.image import checked_rows
+
+    image = SlitImage.read(group if len(group) > 1 else group[0])
+    tasks.check_integration(integration, [(image.label, image.data.shape[:-2])])
+    if rows is not None:
+        with naming(image.label):
+            checked_rows(image, rows)
+    return tasks.operator_from_options(image, recipe)
 
 
 def _spectra_figure(

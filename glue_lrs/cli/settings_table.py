@@ -89,7 +89,7 @@ class SettingsTable:
             found = {
                 key: parsed(value) if isinstance(value, str) else value
                 for key, value in given.items()
-                if value is not None and value != ""
+                if value is not None
             }
         except ValueError as error:
             raise self._error(number, file, f"a value is not JSON: found {error}") from None

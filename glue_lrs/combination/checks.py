@@ -159,7 +159,8 @@ def flux_ratio(
 
     The arguments are results of `mean_spectrum`. Both mean fluxes have the same weights: the
     inverse of the sum of both variances, after this sum is averaged over blocks of `BLOCK` values.
-    Returns None if a mean flux is not significant, or fewer than `BLOCK` wavelengths are common.
+    Returns None if the mean flux of the reference is not significant, or fewer than `BLOCK`
+    wavelengths are common.
     """
     wave, flux, variance = mean
     other_wave, other_flux, other_variance = reference
@@ -176,10 +177,10 @@ def flux_ratio(
     weight = np.repeat(number / np.add.reduceat(variance + other_variance, starts), number)
     own, other = float(weight @ flux), float(weight @ other_flux)
     error, other_error = (float(np.sqrt(weight**2 @ v)) for v in (variance, other_variance))
-    if own < SIGNIFICANT * error or other < SIGNIFICANT * other_error:
+    if other < SIGNIFICANT * other_error:
         return None
     ratio = own / other
-    return ratio, ratio * float(np.hypot(error / own, other_error / other))
+    return ratio, float(np.hypot(error, ratio * other_error)) / other
 
 
 def contradictions(blocks: Sequence[InputBlock], allow_opposite: bool) -> list[Finding]:
@@ -249,14 +250,20 @@ def _different_fluxes(blocks: Sequence[InputBlock]) -> list[Finding]:
             accepted.append(i)
             continue
         ratio, error = different[i, other]
+        hint = Hint.to("{} scales them to their mean", scale=True)
         found[i] = Finding(
             "different_flux",
             f"the flux is {ratio:.3f} +- {error:.3f} times that of {blocks[other].label}",
             {"ratio": ratio, "error": error},
-            Hint.to("{} scales them to their mean", scale=True),
+            hint if _scalable(ratio, error) else None,
             blocks[i].label,
         )
     return [found[i] for i in sorted(found)]
+
+
+def _scalable(ratio: float, error: float) -> bool:
+    """Return whether an input with a ratio from `flux_ratio` can be scaled to the reference."""
+    return ratio > SIGNIFICANT * error
 
 
 def scaled(blocks: Sequence[InputBlock]) -> tuple[list[InputBlock], list[Finding]]:
@@ -271,6 +278,7 @@ def scaled(blocks: Sequence[InputBlock]) -> tuple[list[InputBlock], list[Finding
         If an input and the reference have no significant flux at common wavelengths.
     """
     ratios = _flux_ratios(blocks)
+    ratios = {pair: found for pair, found in ratios.items() if _scalable(*found)}
     filled = [i for i, block in enumerate(blocks) if block.usable.any()]
     known = Counter(j for _, j in ratios)
     reference = max(filled, key=lambda j: known[j], default=0)

@@ -35,8 +35,10 @@ def position_findings(case: Case) -> Iterator[Finding]:
     source, measured = case.source, case.measurement
     distance, half = case.distance(source), float(case.width.mean()) / 2.0
     where = f"the source was found at column {source.column:.2f} +- {source.column_error:.2f}"
-    centre = source.column - distance
-    span = f"the aperture (columns {centre - half + 0.5:.2f} to {centre + half - 0.5:.2f})"
+    # As the source's column, in the reference row of the measurement.
+    near = int(np.abs(np.flatnonzero(case.rows) - measured.row).argmin())
+    centre, inner = float(case.centre[near]), float(case.width[near]) / 2.0 - 0.5
+    span = f"the aperture (columns {centre - inner:.2f} to {centre + inner:.2f})"
     values = {
         "distance": distance,
         "error": source.column_error,
@@ -55,8 +57,8 @@ def position_findings(case: Case) -> Iterator[Finding]:
         if lost > NEGLIGIBLE:
             yield Finding(
                 "far_off_centre" if case.missing > _WRONG else "off_centre",
-                f"{where}, {distance:+.2f} columns from the middle of {span}, which misses "
-                f"{lost:.0%} of the source's flux",
+                f"{where}, on average {distance:+.2f} columns from the middle of {span}, which "
+                f"misses {lost:.0%} of the source's flux",
                 values | {"outside": lost, "missing": case.missing},
                 hint,
             )
@@ -95,7 +97,7 @@ def _neighbours(case: Case) -> Iterator[Finding]:
         light = float((case.weights * case.profile(other))[case.rows].sum()) * other.flux_ratio
         share = light / max(own, 1e-300)
         near = abs(other.column - case.source.column) < fwhm
-        if share > max(NEGLIGIBLE, SIGNIFICANT * share / other.snr):
+        if share > NEGLIGIBLE:
             blend = ", or the profile has a shoulder there" if near else ""
             yield Finding(
                 "blend" if near else "neighbour",

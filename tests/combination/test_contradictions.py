@@ -49,6 +49,16 @@ def test_an_input_without_flux_hides_no_contradiction(order: tuple[int, ...]) ->
     assert factors == pytest.approx([1.15 / 1.3, 1.15], rel=0.01)
 
 
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_a_spectrum_of_the_sky_contradicts_those_of_the_source(order: tuple[int, ...]) -> None:
+    sky = spectrum(np.random.default_rng(0).normal(0.0, 0.005, SIZE), error=0.005)
+    spectra = [sky, nod(seed=1), nod(seed=2)]
+    (one,) = found([spectra[i] for i in order], "different_flux")
+    assert one.subject == f"spectrum {order.index(0) + 1}"
+    assert one.values["ratio"] == pytest.approx(0.0, abs=0.005)
+    assert one.hint is None  # it cannot be scaled
+
+
 @pytest.mark.parametrize("faint", range(3))
 def test_an_input_that_cannot_be_scaled_is_named(faint: int) -> None:
     spectra = [nod(seed=k) for k in range(3)]
