@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from glue_lrs.cli.console import option
+from glue_lrs.cli.tasks import base_name
 from glue_lrs.errors import LRSError, LRSWarning, escaped, quoted, warn
 from glue_lrs.extraction.base import new_findings
 from glue_lrs.extraction.extract1d import Extract1D
@@ -86,7 +87,8 @@ def describe_file(path: str) -> tuple[dict[str, Any], str]:
         If the file has no variances.
     """
     kind = identify_file(path)
-    if kind in _REFERENCES:
+    is_damaged = kind == "extract1d" and base_name(path) != path  # the name of a FITS file
+    if kind in _REFERENCES and not is_damaged:
         return _reference_facts(path, kind)
     if not is_spectrum(path):
         facts = _image_facts(path, SlitImage.read(path))
