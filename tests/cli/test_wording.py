@@ -81,7 +81,7 @@ MISTAKES = {
     "clip": "combine nod_s2d.fits nod_s2d.fits -o x.fits --overwrite --sigma-clip 3",
     "kinds": "combine nod_s2d.fits t_calints.fits -o x.fits",
     "measure": "measure empty_s2d.fits --no-plot",
-    "info": "info apcorr.fits",
+    "info": "info made_x1d.fits",
     "plot": "plot nod_s2d.fits t_calints.fits apcorr.fits",
     "reference": "reference check nod_s2d.fits",
 }
