@@ -5,13 +5,16 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 
 import ipywidgets
 import numpy as np
 import pytest
+from ipympl.backend_nbagg import Canvas
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from glue_lrs import Aperture, Background, LRSError
 from glue_lrs.plotting.image import plot_image
@@ -235,6 +238,30 @@ def test_the_margins_are_kept_when_a_canvas_is_resized(
     assert (after.x0, 600.0 - after.x1) == pytest.approx((left, right))
     browser.drag(app.image, (UPPER, 12.0), (UPPER + 2.0, 12.0))
     assert_edges(app, LOWER, UPPER + moved(app.image, UPPER, UPPER + 2.0))
+
+
+def test_a_screen_of_high_resolution(
+    app: ExtractionApp, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Canvas, "current_dpi_ratio", 1.0)  # the canvas sets it
+    before = np.array(app.image.axes.bbox.bounds)
+    browser._message(app.image, {"type": "set_dpi_ratio", "dpi_ratio": 2.0})
+    browser.settle()
+    np.testing.assert_allclose(app.image.axes.bbox.bounds, 2.0 * before)
+    browser.reset()
+    browser.drag(app.image, (UPPER, 12.0), (UPPER + 1.0, 12.0), (UPPER + 2.0, 12.0))
+    assert_edges(app, LOWER, UPPER + moved(app.image, UPPER, UPPER + 2.0))
+    assert browser.draws[app.image] == 0
+
+
+def test_figures_are_saved_without_handles(app: ExtractionApp, browser: Browser) -> None:
+    shown = np.array(app.image.canvas.buffer_rgba())
+    file = BytesIO()
+    app.image.figure.savefig(file)
+    saved = (255 * imread(BytesIO(file.getvalue()))).round()
+    assert saved.shape == shown.shape
+    rows = np.flatnonzero((saved != shown).any(axis=(1, 2)))
+    assert 0 < rows.size < 0.5 * len(saved)  # those of the handles
 
 
 def test_the_place_under_the_mouse_is_described(app: ExtractionApp, browser: Browser) -> None:
