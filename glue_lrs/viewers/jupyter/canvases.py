@@ -19,7 +19,7 @@ from glue_lrs.plotting.style import NO_DATA
 from glue_lrs.viewers.canvas.image_editor import ImageEditor
 from glue_lrs.viewers.canvas.profile_editor import ProfileEditor
 from glue_lrs.viewers.canvas.spectrum_plot import SpectrumPlot
-from glue_lrs.viewers.jupyter.timing import Postponed
+from glue_lrs.viewers.jupyter.timing import OTHERS_DELAY, Postponed
 from glue_lrs.viewers.live.follower import Follower
 from glue_lrs.viewers.live.image_layer import shown_box
 
@@ -55,19 +55,23 @@ class NotebookCanvas(Canvas):
 
     def __init__(self, figure: Figure) -> None:
         super().__init__(figure)
-        self._frame = Postponed(self._send_frame, _FRAME_DELAY)
+        #: Whether frames may come later, because the mouse drags something on another canvas.
+        self.may_wait: Callable[[], bool] = lambda: False
+        self._soon = Postponed(self._send_frame, _FRAME_DELAY)
+        self._later = Postponed(self._send_frame, OTHERS_DELAY)
 
     def blit(self, bbox: object = None) -> None:
         """Send the pixels that have changed, once for all changes within a short time."""
         self._png_is_old = True
-        self._frame.request()
+        (self._later if self.may_wait() else self._soon).request()
 
     def _send_frame(self) -> None:
         self.manager.refresh_all()
 
     def close(self) -> None:
         """Close the widget; a frame that waits is not sent."""
-        self._frame.cancel()
+        self._soon.cancel()
+        self._later.cancel()
         super().close()
 
     def handle_button_press(self, event: dict[str, Any]) -> None:
@@ -134,6 +138,7 @@ class CanvasFigure(Follower):
         for axis in (self.axes.xaxis, self.axes.yaxis):
             axis.label.set_fontsize(_LABEL_SIZE)
         self.view.on_readout = self._report
+        self.canvas.may_wait = self._may_wait
         self.home()
 
     def _make_view(self) -> LiveView:
@@ -150,6 +155,10 @@ class CanvasFigure(Follower):
         self.unfollow()
         self.view.close()
         self.on_text = None
+
+    def _may_wait(self) -> bool:
+        """Return whether the mouse drags something in another figure."""
+        return self.view.dragging and not self.view.busy
 
     def _fit(self, *_: object) -> None:
         """Set the position of the axes, whose margins do not depend on the size of the figure."""
@@ -229,6 +238,10 @@ class SpectrumCanvas(CanvasFigure):
     def _make_view(self) -> SpectrumPlot:
         self.plot = SpectrumPlot(self.axes, self.live)
         return self.plot
+
+    def _may_wait(self) -> bool:
+        """Return False: the spectrum follows each drag."""
+        return False
 
 
 class ProfileCanvas(CanvasFigure):

@@ -91,25 +91,36 @@ def test_an_edge_is_dragged_and_the_spectrum_follows(app: ExtractionApp, browser
 def test_moves_within_a_short_time_are_one_frame(
     app: ExtractionApp, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waiting: list[Callable[[], None]] = []
+    waiting: list[Timer] = []
 
-    class Loop:
-        def call_later(self, delay: float, function: Callable[[], None]) -> Loop:
-            waiting.append(function)
-            return self
+    class Timer:
+        def __init__(self, delay: float, function: Callable[[], None]) -> None:
+            self.delay, self.function = delay, function
+            waiting.append(self)
 
         def cancel(self) -> None:
-            waiting.clear()
+            waiting.remove(self)
+
+    class Loop:
+        call_later = Timer
 
     monkeypatch.setattr("glue_lrs.viewers.jupyter.timing.get_ioloop", Loop)
-    browser.send(app.image, "button_press", UPPER, 12.0)
+    image, spectrum, profile = browser.figures
+    browser.send(image, "button_press", UPPER, 12.0)
     for step in (1.0, 2.0, 3.0):
-        browser.send(app.image, "motion_notify", UPPER + step, 12.0)
-    assert browser.frames[app.image] == 0
-    for send in [*waiting]:
-        send()
-    assert browser.frames[app.image] == 1
-    browser.send(app.image, "motion_notify", UPPER + 1.0, 12.0)
+        browser.send(image, "motion_notify", UPPER + step, 12.0)
+    assert browser.frames[image] == browser.frames[profile] == 0
+    first, last = sorted({timer.delay for timer in waiting})
+    for timer in [one for one in waiting if one.delay == first]:
+        timer.function()
+    assert browser.frames[image] == 1
+    assert browser.frames[spectrum] > 0
+    assert browser.frames[profile] == 0  # it is not under the mouse
+    for timer in [*waiting]:
+        assert timer.delay == last
+        timer.function()
+    assert browser.frames[profile] == 1
+    browser.send(image, "motion_notify", UPPER + 1.0, 12.0)
     app.close()
     assert not waiting
 
