@@ -13,6 +13,7 @@ import os
 import resource
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ import numpy as np
 from astropy.io import fits
 
 from glue_lrs import Extract1D, SlitImage
+from glue_lrs._utils.parallel import threads  # noqa: PLC2701 - as the command line
 from glue_lrs.extraction.chunks import ChunkedExtraction
 from glue_lrs.timeseries import light_curve
 from tests.helpers.time_series import APERTURE, BYTES, PLANES, TimeSeries
@@ -27,14 +29,15 @@ from tests.helpers.time_series import APERTURE, BYTES, PLANES, TimeSeries
 #: Pixels of an integration.
 PIXELS = 416 * 72
 
-#: Settings of the extractions, and whether the drift is measured.
-RECIPES: dict[str, tuple[dict[str, Any], bool]] = {
-    "plain box": ({key: APERTURE[key] for key in ("xstart", "xstop")}, False),
-    "background": (APERTURE, False),
-    "background, time outliers, drift": (
-        APERTURE | {"time_outliers": "replace", "drift": "correct"}, True,
-    ),
-}  # fmt: skip
+CLEAN = APERTURE | {"time_outliers": "replace", "drift": "correct"}
+
+#: Settings of the extractions, whether the drift is measured, and number of threads.
+RECIPES: dict[str, tuple[dict[str, Any], bool, int]] = {
+    "plain box": ({key: APERTURE[key] for key in ("xstart", "xstop")}, False, 1),
+    "background": (APERTURE, False, 1),
+    "background, time outliers, drift": (CLEAN, True, 1),
+    "the same in two threads": (CLEAN, True, 2),
+}
 
 
 class Measured(NamedTuple):
@@ -54,8 +57,8 @@ def benchmark_transit(folder: Path, gigabytes: float) -> None:
     size = sum(path.stat().st_size for path in paths) / 1e9
     spent = time.perf_counter() - start
     print(f"{number} integrations, {size:.2f} GB in {len(paths)} segments, made in {spent:.0f} s")
-    for name, (keys, drift) in RECIPES.items():
-        found = _apart(_extract, paths, keys, drift)
+    for name, recipe in RECIPES.items():
+        found = _apart(_extract, paths, *recipe)
         ratios = [ours / theirs for ours, theirs in zip(found.extracted, found.read, strict=True)]
         print(
             f"  {name:34s} {_ms(found.extracted, found)} ms per integration, reading "
@@ -95,12 +98,18 @@ def _clock() -> np.ndarray:
 
 
 def _peak() -> int:
-    """Peak memory of this process in bytes."""
+    """Peak memory of this process in bytes.
+
+    That of getrusage begins with the peak of the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        return 1024 * int(status.read_text().split("VmHWM:")[1].split()[0])
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _extract(paths: list[Path], keys: dict[str, Any], drift: bool) -> Measured:
+def _extract(paths: list[Path], keys: dict[str, Any], drift: bool, number: int) -> Measured:
     """Extract a transit in chunks, and read each of them with astropy."""
     image = SlitImage.read([os.fspath(path) for path in paths])
     operator = Extract1D.from_reference(None, image.exp_type, **keys)
@@ -121,9 +130,10 @@ def _extract(paths: list[Path], keys: dict[str, Any], drift: bool) -> Measured:
                 _read(path, slice(first, stop))
             once = _clock() - before
         read += once
-        before = _clock()
-        total += np.nansum(chunks[index].columns["FLUX"])
-        extracted += _clock() - before
+        with threads(number) if number > 1 else nullcontext():
+            before = _clock()
+            total += np.nansum(chunks[index].columns["FLUX"])
+            extracted += _clock() - before
     assert total > 0
     return Measured(tuple(read), tuple(extracted), _peak(), int(edges[-1]))
 
@@ -148,9 +158,7 @@ def _light_curve(paths: list[Path], count: int) -> tuple[float, int, str]:
     from glue_lrs.image.stack import stack_part
 
     image = stack_part(SlitImage.read([os.fspath(path) for path in paths]), slice(0, count))
-    operator = Extract1D.from_reference(
-        None, image.exp_type, **APERTURE, time_outliers="replace", drift="correct"
-    )
+    operator = Extract1D.from_reference(None, image.exp_type, **CLEAN)
     chunks = ChunkedExtraction(operator, image, release=True)
     assert chunks.sample is not None  # made now
     before = time.perf_counter()

@@ -42,20 +42,29 @@ def nanmedian(values: Array, axis: int) -> Array:
 
 
 def masked_median(values: NDArray[Any], good: Mask) -> Array:
-    """Return the median of the good values along the first axis, or NaN where no value is good."""
-    number = len(values)
-    lines = np.ascontiguousarray(np.moveaxis(values, 0, -1), dtype=values.dtype.newbyteorder("="))
-    low, high = (number - 1) // 2, number // 2
-    ordered = np.sort(lines, axis=-1)  # many times faster than a partition at two places
-    out = (ordered[..., low].astype(float) + ordered[..., high]) / 2.0
-    incomplete = ~good.all(axis=0)
-    present = np.moveaxis(good, 0, -1)[incomplete]
-    ordered = np.sort(np.where(present, lines[incomplete], np.inf), axis=-1)
-    count = present.sum(axis=-1)
-    places = np.maximum(np.stack([count - 1, count]), 0) // 2
-    both = ordered[np.arange(len(ordered)), np.minimum(places, number - 1)].astype(float)
-    out[incomplete] = np.where(count > 0, both.sum(axis=0) / 2.0, np.nan)
-    return out
+    """Return the median of the good values along the first axis, or NaN where no value is good.
+
+    `good` has the shape of the values, or the length 1 along the first axis.
+    """
+    number, shape = len(values), values.shape[1:]
+    lines = values.astype(values.dtype.newbyteorder("="), copy=False).reshape(number, -1)
+    good = good.reshape(len(good), -1)
+    partly = np.flatnonzero(~good.all(axis=0))
+    some = partly.size < lines.shape[1]
+    if some:
+        ordered = np.sort(lines, axis=0)  # many times faster than a partition at two places
+        out = (ordered[(number - 1) // 2].astype(float) + ordered[number // 2]) / 2.0
+        lines, good = np.take(lines, partly, axis=1), np.take(good, partly, axis=1)
+    ordered = np.where(good, lines, np.inf)
+    ordered.sort(axis=0)
+    count = np.broadcast_to(good, lines.shape).sum(axis=0)
+    low, high = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, number - 1)
+    pixels = np.arange(partly.size)
+    middle = (ordered[low, pixels].astype(float) + ordered[high, pixels]) / 2.0
+    middle[count == 0] = np.nan
+    if some:
+        out[partly] = middle
+    return (out if some else middle).reshape(shape)
 
 
 def median_variance(number: NDArray[np.int_]) -> Array:

@@ -152,10 +152,20 @@ class Job:
         return bool(done and done.unchanged and self.record and self.record.warnings)
 
     def writable(self) -> Self:
-        """Return the job with `overwrite` if the files that exist are those of the manifest."""
-        plotted = self.record is not None and self.record.plotted
-        free = self.plot is None or plotted or not os.path.exists(self.plot)
-        return replace(self, overwrite=self.overwrite or (free and self._owns_output()))
+        """Return the job with `overwrite` if the files that exist are those of the manifest.
+
+        Raises
+        ------
+        WriteError
+            If the output is that of the manifest, but the plot is another file.
+        """
+        if self.overwrite or self.record is None or not self._owns_output():
+            return self
+        if self.plot is not None and os.path.exists(self.plot) and not self.record.plotted:
+            from glue_lrs.io.files import already_exists
+
+            raise already_exists(self.plot)
+        return replace(self, overwrite=True)
 
     def _owns_output(self) -> bool:
         from glue_lrs._utils.source_file import file_digest
@@ -417,9 +427,11 @@ def _record(manifest: Manifest, job: Job, outcome: Outcome) -> None:
     if outcome.error is not None:
         serious.append(f"failed: {outcome.error}")
     packages = {name: one for name, one in package_versions().items() if name != "glue-lrs"}
-    # An output that a failed repetition has left alone may still be replaced later.
-    kept = {} if job.record is None else {"output_sha256": job.record.output_sha256}
-    done_facts = kept if done is None else done.facts
+    facts = {} if done is None else done.facts
+    if done is None and job.record is not None and job.record.output_sha256:
+        # The output that a failed repetition has left alone may still be replaced later, with its
+        # plot, if it has one.
+        facts = {"output_sha256": job.record.output_sha256, "parameters": job.record.parameters}
     values = {
         "status": "failed" if done is None else "done",
         "warnings": len(serious),
@@ -427,7 +439,7 @@ def _record(manifest: Manifest, job: Job, outcome: Outcome) -> None:
         "parameters": job.parameters,
         "version": __version__,
         "packages": json.dumps(packages),
-        **done_facts,
+        **facts,
     }
     manifest.add(job.output, job.files, values)
 

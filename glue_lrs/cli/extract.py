@@ -211,12 +211,8 @@ def _output_name(path: str, folder: str | None) -> str:
 
 def _parameters(recipe: options.RecipeOptions, crds: str | None, plotted: bool) -> str:
     """Return the options that affect a spectrum, with the checksums of their files, as JSON."""
-    from glue_lrs._utils.source_file import file_digest
-
-    values = recipe.to_json() | ({} if crds is None else {"crds": crds or "latest"})
-    sums = {os.path.basename(path): file_digest(path) for path in recipe.files}
-    values |= ({"sha256": sums} if sums else {}) | ({"plot": True} if plotted else {})
-    return json.dumps(values, sort_keys=True)
+    values = recipe.recorded() | ({} if crds is None else {"crds": crds or "latest"})
+    return json.dumps(values | ({"plot": True} if plotted else {}), sort_keys=True)
 
 
 def _extract(job: _Job) -> batch.Done:

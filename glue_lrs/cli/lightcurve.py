@@ -6,10 +6,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 import numpy as np
@@ -217,6 +217,11 @@ class _Job(batch.Job):
         """Name of the time series in messages."""
         return self.path if len(self.files) == 1 else self.output
 
+    def absolute(self) -> Self:
+        """Return the job with absolute paths, also of references."""
+        recipe = None if self.recipe is None else self.recipe.absolute()
+        return replace(super().absolute(), recipe=recipe)
+
 
 def _jobs(
     files: tuple[str, ...],
@@ -231,7 +236,7 @@ def _jobs(
     from glue_lrs.io.image_segments import group_segments
 
     plotted, allan = figure
-    extraction = None if recipe is None else asdict(recipe)
+    extraction = None if recipe is None else recipe.recorded()
     values = {**settings, "plot": plotted, "allan": allan, "extraction": extraction}
     chosen = {key: value for key, value in values.items() if value}
     jobs = []

@@ -156,7 +156,6 @@ class Manifest:
                 self._stream.truncate(end)
             text = f"cannot be written, {one_line(error)}"
             raise WriteError(text, subject=self._path) from error
-        self._rows.pop(row["output"], None)
         self._rows[row["output"]] = {key: _filled(key, value) for key, value in row.items()}
 
     def _relative(self, path: str) -> str:
@@ -185,12 +184,16 @@ def _stream(path: str) -> Iterator[BinaryIO]:
         except ImportError:  # not on Windows
             yield stream
             return
+        in_use = LRSError("is in use by another run of glue-lrs", subject=path)
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LRSError("is in use by another run of glue-lrs", subject=path) from None
+            raise in_use from None
         except OSError:  # the file system has no locks
             pass
+        # Another run may have replaced the file after it was opened here.
+        if not os.path.samestat(os.fstat(stream.fileno()), os.stat(path)):
+            raise in_use
         yield stream
 
 
@@ -243,8 +246,6 @@ def _read(path: str, stream: BinaryIO) -> dict[str, dict[str, Any]]:
         row = {name: _filled(name, value) for name, value in zip(COLUMNS, values, strict=True)}
         if not row["output"]:
             raise LRSError(f"row {number + 1} has no output, expected a file", subject=path)
-        if row["output"] in rows:
-            del rows[row["output"]]
         rows[row["output"]] = row
     return rows
 

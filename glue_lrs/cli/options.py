@@ -209,6 +209,13 @@ class RecipeOptions:
         nods = {"nods": list(map(os.path.basename, self.nods))} if self.nods else {}
         return values | ({"set": {**self.settings, **nods}} if self.settings else {})
 
+    def recorded(self) -> dict[str, Any]:
+        """Return the options as in a manifest: `to_json`, with the checksums of their files."""
+        from glue_lrs._utils.source_file import file_digest
+
+        sums = {os.path.basename(path): file_digest(path) for path in self.files}
+        return self.to_json() | ({"sha256": sums} if sums else {})
+
     def with_keys(self, keys: Mapping[str, Any]) -> RecipeOptions:
         """Return the options with other keys, which precede: references, and those of --set."""
         references = {key: keys.get(key, getattr(self, key)) for key in REFERENCES}

@@ -88,7 +88,7 @@ class SettingsTable:
         found = {
             key: parsed(value) if isinstance(value, str) else value
             for key, value in given.items()
-            if value is not None and value != ""
+            if value is not None
         }
         for key in REFERENCES:
             if key in found:

@@ -159,7 +159,7 @@ class ColumnRuns:
             return out
         # In a stack, each range of a row is copied as one large item, because this is many times
         # faster than copying single pixels. For a single image, it is not faster.
-        if self.full_rows(part.shape[-1]):
+        if self.full_rows(part.shape[-1]) and not part.dtype.isnative:
             part = part.astype(native, order="C")
         out = np.empty((*part.shape[:-1], self.width), part.dtype)
         for run, place in self.places:

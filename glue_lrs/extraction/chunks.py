@@ -7,16 +7,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from glue_lrs.errors import Hint, LRSError, LRSWarning, MeasurementError, SourceError
 from glue_lrs.extraction.drift import with_drift_columns
+from glue_lrs.extraction.options import flagged_image, typed_image
 from glue_lrs.fitting.drift import drift_model, share_drift_model
-from glue_lrs.fitting.time_outliers import group_edges
+from glue_lrs.fitting.time_outliers import FEWEST, group_edges, remove_time_outliers
 from glue_lrs.image.lazy_plane import release_plane
 from glue_lrs.image.pixels import DATA_PLANES
 from glue_lrs.image.slit_image import SlitImage
-from glue_lrs.image.stack import stack_in_memory, stack_part
+from glue_lrs.image.stack import read_stack, stack_in_memory, stack_part
 from glue_lrs.spectra.findings import Finding, worst_first
 
 if TYPE_CHECKING:
@@ -67,7 +70,8 @@ class ChunkedExtraction(Sequence["Extraction"]):
     def __init__(
         self, operator: Extract1D, image: ImageSource, *, drift: bool = True, release: bool = False
     ) -> None:
-        self.operator, self.image = operator, SlitImage.from_any(image)
+        # All chunks are parts of this image, to which the model of the drift belongs.
+        self.operator, self.image = operator, typed_image(operator, image)
         if not self.image.is_stack or len(self.image.data) < 2:
             raise LRSError(
                 "is a single image, expected a stack of integrations", subject=self.image.label
@@ -81,6 +85,7 @@ class ChunkedExtraction(Sequence["Extraction"]):
         edges = group_edges(len(self.image.data))
         self.slices = tuple(slice(first, stop) for first, stop in pairwise(edges))
         self._release = release
+        self._memory: list[dict[str, NDArray[Any]]] = []
         self.notes: list[Finding] = []
         self._drift = drift and self._has_source()
 
@@ -95,19 +100,38 @@ class ChunkedExtraction(Sequence["Extraction"]):
     def __getitem__(self, index: int) -> Extraction:  # type: ignore[override]
         """Extract a chunk, without the checks of `Extract1D.run`."""
         self.image.check_file()
-        part = stack_part(self.image, self.slices[index])
+        memory = self._memory.pop() if self._memory else {}  # not shared between threads
+        found = self._extracted(self._part(index, memory))
+        self._memory.append(memory)
+        self._release_memory()
+        return found
+
+    def _part(self, index: int, memory: dict[str, NDArray[Any]]) -> SlitImage:
+        """Return a chunk of the image, without outliers along time.
+
+        It is read into `memory` if its planes are needed several times.
+        """
         operator = self.operator
+        part = stack_part(self.image, self.slices[index])
         follows = self._drift or operator.drift != "keep" or operator.hot_pixels != "keep"
-        if follows or operator.time_outliers != "keep":
-            part = stack_in_memory(part)  # planes that are read several times
         if follows:
             share_drift_model(self.image, part)
+        if not follows and operator.time_outliers == "keep":
+            return part
+        part = read_stack(flagged_image(operator, part), memory)
+        if operator.time_outliers != "keep" and len(part.data) >= FEWEST:
+            part = remove_time_outliers(part, operator.time_outliers)
+        if follows:
+            share_drift_model(self.image, part)
+        return part
+
+    def _extracted(self, part: SlitImage) -> Extraction:
+        """Return the spectra of a chunk."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LRSWarning)
-            found = operator.run(part, check=False)
-            if self._drift and operator.drift == "keep":
+            found = self.operator.run(part, check=False)
+            if self._drift and self.operator.drift == "keep":
                 found = with_drift_columns(part, found)
-        self._release_memory()
         return found
 
     @property
@@ -125,6 +149,8 @@ class ChunkedExtraction(Sequence["Extraction"]):
         where = slice((self.number - 1) % step // 2, None, step)
         sample = stack_in_memory(stack_part(self.image, where))
         self._release_memory()
+        if self.operator.hot_pixels != "keep":
+            share_drift_model(self.image, sample)
         operator = replace(self.operator, time_outliers="keep", drift="keep")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LRSWarning)

@@ -63,7 +63,10 @@ def _corrected(operator: Extract1D, image: SlitImage, extraction: Extraction) ->
     """
     weights = operator.weights(image, operator.place(image)).full(image.shape)
     # A row that lacks a bright pixel in all integrations depends strongly on the position.
-    weights *= np.isfinite(image.wavelength) & ~always_lost(image)
+    weights *= np.isfinite(image.wavelength)
+    inside = np.flatnonzero(weights.any(axis=0))
+    span = slice(int(inside[0]), int(inside[-1]) + 1)
+    weights[:, span] *= ~always_lost(image, span)
     light, mean = stack_light(image, weights)
     rows = rows_of_spectrum(extraction.wavelength, image, weights)
     factor = (mean / light)[:, rows]

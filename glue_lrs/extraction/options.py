@@ -11,6 +11,7 @@ from glue_lrs.fitting.time_outliers import (
     FEWEST,
     number_of_integrations,
     one_integration,
+    share_removed_outliers,
     without_time_outliers,
 )
 from glue_lrs.image.drizzle import filled_fraction, without_filled_pixels
@@ -36,16 +37,27 @@ def prepared_image(operator: Extract1D, image: ImageSource) -> SlitImage:
     image : SlitImage, `~specutils.Spectrum`, str or path-like
         Image, as for `Extract1D.run`.
     """
-    found = typed_image(operator, image)
-    if operator.filled_pixels == "lost":
-        found = without_filled_pixels(found)
-    if operator.hot_pixels == "lost" and found.is_stack:
-        found = without_hot_pixels(found)
+    original = SlitImage.from_any(image)
+    found = flagged_image(operator, typed_image(operator, original))
     if operator.time_outliers != "keep" and found.is_stack and len(found.data) >= FEWEST:
+        share_removed_outliers(original, found)
         clean = without_time_outliers(found, operator.time_outliers)
         if operator.drift != "keep":
             share_drift_model(found, clean)
         found = clean
+    return found
+
+
+def flagged_image(operator: Extract1D, image: SlitImage) -> SlitImage:
+    """Return the image in which filled and hot pixels are lost, if the options imply this.
+
+    The parameters are those of `prepared_image`.
+    """
+    found = image
+    if operator.filled_pixels == "lost":
+        found = without_filled_pixels(found)
+    if operator.hot_pixels == "lost" and found.is_stack:
+        found = without_hot_pixels(found)
     return found
 
 

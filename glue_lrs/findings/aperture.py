@@ -97,7 +97,7 @@ def _neighbours(case: Case) -> Iterator[Finding]:
         light = float((case.weights * case.profile(other))[case.rows].sum()) * other.flux_ratio
         share = light / max(own, 1e-300)
         near = abs(other.column - case.source.column) < fwhm
-        if share > max(NEGLIGIBLE, SIGNIFICANT * share / other.snr):
+        if share > NEGLIGIBLE:
             blend = ", or the profile has a shoulder there" if near else ""
             yield Finding(
                 "blend" if near else "neighbour",

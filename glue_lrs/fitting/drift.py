@@ -34,6 +34,8 @@ from glue_lrs.image.stack import stack_in_memory, stack_part
 from glue_lrs.instrument import DO_NOT_USE, PIXEL_SCALE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from glue_lrs._utils.typing import Array, Mask
     from glue_lrs.image.slit_image import SlitImage
 
@@ -166,11 +168,10 @@ class DriftModel:
         ends = np.searchsorted(slit.columns, (trace.min() - reach, trace.max() + reach))
         self._cut = cut = slice(int(ends[0]), max(int(ends[1]), int(ends[0]) + 1))
         self.columns = slit.columns[cut]
-        self.all_good, self.good = model.good, model.good[:, cut]
-        self._weight = (model.good / model.variance)[:, cut]
-        # The flat-field error is the same in all integrations.
-        variance = np.maximum(model.variance - slit.variances[2], 0.0) * number
-        self._variance = variance[:, cut]
+        self.good = model.good
+        # The error of the flat field is the same in all integrations.
+        self._weight = (model.good / model.noise_variance)[:, cut]
+        self._variance = number * model.noise_variance[:, cut]
         light = np.abs(fit.linear.light[:, cut])
         limit = _OUTLIER * np.sqrt(self._variance) + _OUTLIER_FRACTION * light
         self._limit = limit.astype(np.float32)
@@ -180,6 +181,7 @@ class DriftModel:
         self._starts, self._sizes = edges[:-1], np.diff(edges)
         self._band_of = np.repeat(np.arange(bands), self._sizes * self.columns.size)
         self._kernels: dict[int, _Kernels] = {}
+        self._lights: tuple[Array, dict[int, Array]] = np.empty(0), {}
 
     @classmethod
     def from_stack(cls, image: SlitImage) -> DriftModel:
@@ -235,7 +237,6 @@ class DriftModel:
         good = ~lost_pixels(image, where)
         if rows.size < data.shape[1]:  # rows without data are left out
             data, good = data[:, rows - rows[0]], good[:, rows - rows[0]]
-        good &= self.good
         made = np.full((4, len(data)), np.nan)
         pending = np.flatnonzero(good.any(axis=(1, 2)))
         state = np.zeros((len(data), 2), dtype=int)  # shift of the model, and whether it is far
@@ -265,16 +266,18 @@ class DriftModel:
         `far` says whether the source is so far from the model that its pixels differ much from it.
         """
         allowed = self._far_limit if far else self._limit
-        residual = data - at.model
-        np.copyto(residual, 0.0, where=~good)
-        flux = 1.0 + self._sums(at, residual, 0) / self._norm(at, 0, 0)
-        used = good
+        difference = data - at.model
+        np.copyto(difference, 0.0, where=~good)
+        flux = 1.0 + self._sums(at, difference, 0) / self._norm(at, 0, 0)
+        residual, limit = np.empty_like(difference), np.empty_like(difference)
         for _ in range(2):  # an outlier changes the flux in the first round
             row_flux = np.repeat(flux, self._sizes, axis=1).astype(np.float32)[..., np.newaxis]
-            residual = data - at.model - (row_flux - 1.0) * at.sources
-            bright = np.sqrt(np.maximum(row_flux, 1.0))
-            used = good & (np.abs(residual) <= bright * allowed)
-            np.copyto(residual, 0.0, where=~used)
+            np.multiply(row_flux - 1.0, at.sources, out=residual)
+            np.subtract(difference, residual, out=residual)
+            np.multiply(np.sqrt(np.maximum(row_flux, 1.0)), allowed, out=limit)
+            used = np.abs(residual) <= limit
+            used &= good
+            residual *= used
             norm = self._norms(at, used, 0, 0)
             flux = flux + np.divide(
                 self._sums(at, residual, 0), norm, out=np.zeros_like(flux), where=norm > 0
@@ -324,18 +327,10 @@ class DriftModel:
         shift = np.clip(np.nan_to_num(drift.shift), -_FARTHEST, _FARTHEST)
         log_width = np.log(np.where(drift.width > 0, drift.width, 1.0))
         first, last = np.floor(shift.min() / _GRID) - 2, np.ceil(shift.max() / _GRID) + 2
-        nodes = np.arange(min(first, -2), max(last, 2) + 1) * _GRID
-        geometry = self.fit.parameters.geometry(slit)
-        at_nodes = []
-        for node in nodes:
-            moved = replace(geometry, traces=geometry.traces + node + self.zero)
-            images, changes = profile_images(slit, moved)
-            at_nodes.append(
-                [np.einsum("src,rc->sr", one, inside) for one in (images, changes["core"])]
-            )
-        values = np.array(at_nodes)  # shape (node, light or its change with the width, source, row)
-        middle = nodes.size // 2
-        strongest = int(np.argmax((values[middle, 0] * self.fit.linear.smooth).sum(axis=1)))
+        steps = range(int(min(first, -2)), int(max(last, 2)) + 1)
+        nodes, values = np.array(steps) * _GRID, self._lights_of(steps, inside)
+        unmoved = values[-steps.start, 0]
+        strongest = int(np.argmax((unmoved * self.fit.linear.smooth).sum(axis=1)))
         spline = CubicSpline(nodes, values[:, :, strongest], axis=0)
         mean, found = np.ones(len(weights)), np.ones((shift.size, len(weights)))
         at = spline(shift)
@@ -344,6 +339,35 @@ class DriftModel:
         empty = ~(mean > _LEAST_LIGHT)
         mean[empty], found[:, empty] = 1.0, 1.0
         return np.where(found > _LEAST_LIGHT, found, mean), mean
+
+    def _lights_of(self, steps: Iterable[int], inside: Array) -> Array:
+        """Return the light in an aperture and its change with the width at shifts of the model.
+
+        Parameters
+        ----------
+        steps : iterable of int
+            Shifts from the mean position in units of `_GRID`.
+        inside : ndarray
+            Weights of the pixels of the model, shape (row, column). The lights in the last aperture
+            are kept, because the chunks of a stack have the same one.
+
+        Returns
+        -------
+        ndarray
+            Shape (shift, light or its change with the width, source, row).
+        """
+        aperture, lights = self._lights
+        if not np.array_equal(aperture, inside):
+            lights = {}
+            self._lights = inside.copy(), lights
+        geometry = self.fit.parameters.geometry(self.slit)
+        for step in steps:
+            if step not in lights:
+                moved = replace(geometry, traces=geometry.traces + step * _GRID + self.zero)
+                images, changes = profile_images(self.slit, moved)
+                both = [np.einsum("src,rc->sr", one, inside) for one in (images, changes["core"])]
+                lights[step] = np.array(both)
+        return np.array([lights[step] for step in steps])
 
     # --- sums over bands -------------------------------------------------------------------------
 
@@ -363,7 +387,6 @@ class DriftModel:
     def _norms(self, at: _Kernels, used: Mask, kernel: int, derivative: int) -> Array:
         """Return the response as `_norm`, of the used pixels of each integration."""
         product = at.kernels[kernel].astype(float) * at.derivatives[derivative]
-        product *= self.good
         total = self._band_sums(product)
         size, bands = product.size, total.size
         unused = np.flatnonzero(~used)
@@ -404,6 +427,8 @@ class DriftModel:
 def _relative_flux(image: SlitImage) -> Array:
     """Return the flux of the source in each integration relative to the median, shape (number,)."""
     known = np.isfinite(image.wavelength)
+    if not known.any():  # which is an error of the model
+        return np.ones(len(image.data))
     rows, columns = np.flatnonzero(known.any(axis=1)), np.flatnonzero(known.any(axis=0))
     where = (slice(None), slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
     data, good = image.data[where], ~lost_pixels(image, where)
@@ -509,7 +534,7 @@ def without_hot_pixels(image: SlitImage) -> SlitImage:
     if image not in _WITHOUT_HOT:
         marks = np.zeros(image.shape, dtype=np.uint32)
         slit = drift_model(image).slit
-        rejected = slit.good & ~drift_model(image).all_good
+        rejected = slit.good & ~drift_model(image).good
         marks[np.ix_(slit.rows, slit.columns)] = np.where(rejected, DO_NOT_USE, 0)
         dq: Any = image.dq
         if dq is None:

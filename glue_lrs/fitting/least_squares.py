@@ -10,6 +10,8 @@ Normal matrices are inverted in three ways, because the fits treat degenerate ro
   terms, then calls `invert_symmetric`.
 * `invert_ridge`, for `glue_lrs.measure`, scales the matrix to a unit diagonal before it adds the
   ridge. If two sources have the same position, the sum of their fluxes is still determined.
+
+`solve_ridge` solves many small systems with the ridge of `invert_ridge`, several times as fast.
 """
 
 from __future__ import annotations
@@ -154,6 +156,21 @@ def invert_ridge(matrix: Array) -> Array:
     regular += np.eye(size) * np.where(diagonal > 0, _RIDGE, 1.0)[:, np.newaxis, :]
     inverse = np.asarray(np.linalg.inv(regular), dtype=float)
     return inverse * scale[:, :, np.newaxis] * scale[:, np.newaxis, :]
+
+
+def solve_ridge(matrix: Array, moments: Array) -> Array:
+    """Return the coefficients for normal matrices (row, p, p) and moments (row, p).
+
+    They are the products of the inverses from `invert_ridge` with the moments.
+    """
+    size = matrix.shape[-1]
+    diagonal = matrix[:, range(size), range(size)]
+    regular = diagonal > 0
+    scale = np.sqrt(np.divide(1.0, diagonal, out=np.zeros_like(diagonal), where=regular))
+    scaled = matrix * (scale[:, :, np.newaxis] * scale[:, np.newaxis, :])
+    scaled[:, range(size), range(size)] += np.where(regular, _RIDGE, 1.0)
+    found = np.linalg.solve(scaled, (scale * moments)[..., np.newaxis])[..., 0]
+    return np.asarray(found * scale)
 
 
 def fit_rows_ridge(basis: Array, weight: Array, data: Array) -> tuple[Array, Array, Array]:

@@ -158,6 +158,9 @@ class SourceModel:
         column (see `_GROUP`), same shape.
     variance : ndarray
         Smooth variance of each pixel, shape (row, column).
+    noise_variance : ndarray
+        Variance without that of the flat field, which is the same in all integrations of a stack.
+        It is known after a call of `reweigh`.
     """
 
     def __init__(self, slit: SlitCutout) -> None:
@@ -167,7 +170,7 @@ class SourceModel:
         total = np.asarray(sum(slit.variances))
         found = running_median(total, slit.good, _FIRST_ROWS)
         found = np.where(np.isfinite(found), found, np.nanmedian(found))
-        self.variance = positive_variance(found)
+        self.variance = self.noise_variance = positive_variance(found)
         # For an even number of values, this median is the mean of the two middle values, whereas
         # `outliers.reject_spikes` uses the smaller of them.
         middle = running_median(slit.data, slit.good, _SPIKE_ROWS)
@@ -278,7 +281,9 @@ class SourceModel:
         seen, modelled = ((use * values).sum(axis=1) for values in (poisson, noise))
         ratio = np.where(modelled > 0, seen / np.where(modelled > 0, modelled, 1.0), 1.0)
         noise *= ratio[:, np.newaxis]
-        self.variance = positive_variance(noise + read + relative[:, np.newaxis] * linear.model**2)
+        noise += read
+        self.noise_variance = positive_variance(noise)
+        self.variance = positive_variance(noise + relative[:, np.newaxis] * linear.model**2)
 
     def reject(self, linear: LinearFit, tolerance: float = 0.0) -> int:
         """Reject pixels that differ from the model, starting with the largest residual in each row.

@@ -48,7 +48,9 @@ class FlagPlane(LazyPlane):
         return np.dtype(np.uint32)
 
     def _read(self, times: slice, rows: slice) -> NDArray[Any]:
-        return np.array(self.stored[times, rows], dtype=np.int32).view(np.uint32) ^ _OFFSET
+        read = np.array(self.stored[times, rows], dtype=np.int32).view(np.uint32)
+        read ^= _OFFSET
+        return read
 
 
 class JoinedPlane(LazyPlane):

@@ -110,8 +110,8 @@ def release_plane(plane: Plane | None) -> None:
 def _span(part: Any, number: int) -> slice:
     """Return a slice of an axis that contains what an index selects."""
     if isinstance(part, slice):
-        start, stop, step = part.indices(number)
-        return slice(start, max(start, stop), step) if step > 0 else slice(0, number, 1)
+        found = slice(*part.indices(number))
+        return found if found.step > 0 else slice(0, number, 1)
     if isinstance(part, int | np.integer):
         at = range(number)[int(part)]
         return slice(at, at + 1, 1)

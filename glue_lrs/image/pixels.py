@@ -150,15 +150,23 @@ def lost_share(image: SlitImage) -> Array:
     return share / len(image.data)
 
 
-def always_lost(image: SlitImage) -> Mask:
+def always_lost(image: SlitImage, columns: slice = slice(None)) -> Mask:
     """Return the mask of pixels that are lost in all of some integrations, shape (row, column).
 
     Up to `_SOME` integrations are examined, evenly spaced in the stack, as other pixels are lost in
     few of them.
+
+    Parameters
+    ----------
+    image : SlitImage
+        Stack of integrations.
+    columns : slice
+        Columns that are examined, which are those of the mask.
     """
     number = len(image.data)
     some = np.unique(np.linspace(0, number - 1, min(_SOME, number)).round().astype(int))
-    return np.logical_and.reduce([lost_pixels(image, index) for index in some.tolist()])
+    masks = [lost_pixels(image, (index, slice(None), columns)) for index in some.tolist()]
+    return np.logical_and.reduce(masks)
 
 
 def beyond_data(image: SlitImage, rows: NDArray[np.intp]) -> Mask:

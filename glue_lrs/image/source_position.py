@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 #: slit is 0.51 arcsec wide.
 _OFF_SLIT = 2.0
 
+#: Largest width of the WCS bounding box, in units of the width of the image. It may be larger than
+#: an image that was cut out, but not by much.
+_WIDEST = 100
+
 
 def source_position(image: SlitImage) -> SourcePosition | None:
     """Return the expected position of the source from header and WCS.
@@ -147,6 +151,8 @@ def expected_position(image: SlitImage) -> SourcePosition | str:
     if image.wcs is None:
         return "the file has no WCS"
     (left, right), (bottom, top) = image.bounding_box
+    if right > _WIDEST * image.shape[1]:
+        return f"the WCS bounding box ends at column {right:g}, the image has {image.shape[1]}"
     middle = (bottom + top) / 2.0
     columns = np.arange(round(right), dtype=float)
     wavelengths = np.asarray(image.wcs(columns, np.full_like(columns, middle))[2], dtype=float)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: Number of pixels that are sorted at a time, to limit the memory use.
 BLOCK_PIXELS = 1 << 22
 
+#: Number of integrations that `read_stack` reads at a time, which fit into the processor's cache.
+_READ = 8
+
 
 def integration_planes(image: SlitImage, number: int) -> dict[str, Any]:
     """Return the new values of the attributes that `SlitImage.integration` replaces."""
@@ -61,6 +64,34 @@ def stack_in_memory(image: SlitImage) -> SlitImage:
         if plane is not None:
             values = np.asarray(plane[:])
             planes[name] = values.astype(values.dtype.newbyteorder("="), copy=False)
+    return image.derived(**planes)
+
+
+def read_stack(image: SlitImage, memory: dict[str, NDArray[Any]]) -> SlitImage:
+    """Return a copy of a stack in given arrays, as `stack_in_memory`.
+
+    Parameters
+    ----------
+    image : SlitImage
+        Stack of integrations.
+    memory : dict of ndarray
+        Arrays that are overwritten, by the name of the plane. Missing and unsuitable arrays are
+        made. Reading one part of a stack after the other into the same arrays is faster, but the
+        parts that were read before are then lost.
+    """
+    planes: dict[str, Any] = {}
+    for name in ("data", *DATA_PLANES):
+        plane = getattr(image, name)
+        if plane is None:
+            continue
+        number, kind = len(plane), plane.dtype.newbyteorder("=")
+        made = memory.get(name)
+        if made is None or made.dtype != kind or made[:number].shape != plane.shape:
+            made = memory[name] = np.empty(plane.shape, dtype=kind)
+        planes[name] = made[:number]
+        for first in range(0, number, _READ):
+            some = slice(first, first + _READ)
+            planes[name][some] = plane[some]
     return image.derived(**planes)
 
 

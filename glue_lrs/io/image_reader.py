@@ -13,7 +13,7 @@ from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from glue_lrs._utils.source_file import SourceFile, is_mapped
+from glue_lrs._utils.source_file import SourceFile, is_mapped, release_memory
 from glue_lrs.errors import Hint, LRSWarning, NoVariancesWarning, ProductError, naming, quoted, warn
 from glue_lrs.image.joined import FlagPlane
 from glue_lrs.image.pixels import PLANES
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     from glue_lrs.io.files import Source
     from glue_lrs.io.identify import HDULookup
+
+#: Number of integrations after whose check the pages of a memory-mapped file are released.
+_RELEASED = 128
 
 _SOURCE_TYPES = ("POINT", "EXTENDED", "UNKNOWN")
 
@@ -147,7 +150,7 @@ def _read(
         kind=kind,
         wcs_source=wcs_source,
     )
-    notes += [*check_pixel_area(image.pixel_area), *_check_values(image)]
+    notes += [*check_pixel_area(image.pixel_area), *_check_values(image, named)]
     _check_planes(image, primary, notes)
     return image.with_record() if named else image
 
@@ -261,10 +264,12 @@ def _all_zero(wavelength: NDArray[Any]) -> bool:
     return finite.size > 0 and not finite.any()
 
 
-def _check_values(image: SlitImage) -> list[LRSWarning]:
+def _check_values(image: SlitImage, release: bool) -> list[LRSWarning]:
     """Return warnings about implausible values in the middle row of each plane.
 
-    Of a stack, the first integration is checked, as reading all of them takes time.
+    Of a stack, the first integration is checked, as reading all of them takes time. `release` says
+    whether the pages of a memory-mapped file that were read are released: the process would seem to
+    need more memory for a longer stack. Values that were assigned to the planes would be lost.
 
     Raises
     ------
@@ -274,11 +279,12 @@ def _check_values(image: SlitImage) -> list[LRSWarning]:
     notes = []
     planes = image.data if image.is_stack else image.data[np.newaxis]
     middle = image.shape[0] // 2
-    empty = [
-        number
-        for number, plane in enumerate(planes, start=1)
-        if not np.isfinite(plane[middle]).any() and not np.isfinite(plane).any()
-    ]
+    empty = []
+    for number, plane in enumerate(planes, start=1):
+        if not np.isfinite(plane[middle]).any() and not np.isfinite(plane).any():
+            empty.append(number)
+        if release and (number % _RELEASED == 0 or number == len(planes)):
+            release_memory(image.data)
     if len(empty) == len(planes):
         raise ProductError("SCI holds nothing but NaN")
     if empty:
@@ -405,7 +411,8 @@ def _parse_wcs(raw: bytes, label: str) -> WCS | None:
                 if len(world) != 3:
                     raise ProductError(f"the WCS has {len(world)} outputs, expected 3")
                 with contextlib.suppress(NotImplementedError):  # it has no inverse
-                    wcs.backward_transform(*world)
+                    for value in wcs.backward_transform(*world):
+                        float(value)
     return wcs
 
 

@@ -101,7 +101,7 @@ def check_pixel_area(area: float | None) -> list[LRSWarning]:
     return [
         LRSWarning(
             f"PIXAR_SR is {area:.4g}, expected about {_PIXEL_AREA:.3g} sr, the pixels of MIRI: the "
-            f"flux would be {area / _PIXEL_AREA:.3g} times too large"
+            f"flux would be {area / _PIXEL_AREA:.3g} times the true one"
         )
     ]
 

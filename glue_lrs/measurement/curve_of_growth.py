@@ -407,8 +407,8 @@ def _average(
     """
     low, high = limits
     inside = (wavelength >= low) & (wavelength < high)
-    inside &= np.isfinite(values.flux).all(axis=0) & (values.error > 0).all(axis=0)
-    inside &= np.isfinite(total)
+    inside &= np.isfinite(values.flux).all(axis=0) & np.isfinite(total)
+    inside &= ((values.error > 0) & (values.error < np.inf)).all(axis=0)
     if not inside.any():
         return None
     complete = inside & (values.lost[reference] < 1e-6)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_opening
 
-from glue_lrs._utils.statistics import SIGMA_PER_MAD
+from glue_lrs._utils.statistics import SIGMA_PER_MAD, nanmedian
 
 if TYPE_CHECKING:
     from glue_lrs._utils.typing import Array, Mask
@@ -55,72 +55,54 @@ def deviations(
         Deviations, shape (pixel,): 0 if fit and neighbours give opposite signs.
     """
     found: Array = (data - model)[places]
-    background = model - sources
     rejected = np.zeros(kept.shape, dtype=bool)
     rejected[places] = True
     wide = binary_opening(rejected, np.ones((1, _WIDE)))[places]
-    for row in np.unique(places[0]):
-        of_row = places[0] == row
-        near = np.arange(max(row - _ROWS, 0), min(row + _ROWS + 1, len(data)))
-        near = near[near != row]
-        columns = places[1][of_row]
-        # A misfit changes the fit of the row itself, which is not used therefore.
-        level = np.median(background[near], axis=0)
-        signal = data[near] - level
-        own = data[row] - level
-        profile = np.median(sources[near], axis=0)
-        expected = _expected(signal, own, kept[near], kept[row], profile, columns)
-        limited = own[columns] - expected
-        smaller = np.minimum(np.abs(limited), np.abs(found[of_row]))
-        same = np.sign(limited) == np.sign(found[of_row])
-        judged = np.where(same, np.sign(limited) * smaller, 0.0)
-        alone = np.where(wide[of_row], 0.0, found[of_row])
-        found[of_row] = np.where(np.isfinite(limited), judged, alone)
-    return found
+    limited = data[places] - _expected(data, model - sources, sources, kept, places)
+    smaller = np.minimum(np.abs(limited), np.abs(found))
+    judged = np.where(np.sign(limited) == np.sign(found), np.sign(found) * smaller, 0.0)
+    return np.where(np.isfinite(limited), judged, np.where(wide, 0.0, found))
 
 
 def _expected(
-    signal: Array,
-    own: Array,
-    kept: Mask,
-    kept_own: Mask,
-    profile: Array,
-    columns: NDArray[np.intp],
+    data: Array, background: Array, sources: Array, kept: Mask, places: tuple[NDArray[np.intp], ...]
 ) -> Array:
-    """Return the values in some columns of a row that its neighbours lead to expect.
+    """Return the data that the neighbouring rows lead to expect at some places.
 
-    Parameters
-    ----------
-    signal, own : ndarray
-        Data without background in the neighbouring rows (row, column), and in the row (column,).
-    kept, kept_own : ndarray of bool
-        Pixels that are good and no outliers, of the same shapes.
-    profile : ndarray
-        Fitted model of the sources, which is scaled to each row by the columns that are kept in
-        the row itself, shape (column,).
-    columns : ndarray of int
-        Columns of the outliers.
+    The parameters are those of `deviations`, with the fitted background. The misfit of a row is its
+    data minus the background minus a profile, which is scaled to the row by the pixels that are
+    kept in both this row and that of the outlier. Background and profile are medians over the
+    neighbouring rows, because a misfit changes the fit of the row of the outlier.
 
     Returns
     -------
     ndarray
-        Expected values, NaN where too few neighbours are kept.
+        Expected values, shape (pixel,); NaN where too few neighbours are kept.
     """
-    weight = np.where(kept, kept_own * profile, 0.0)
-    use = kept_own * profile
-    power, full = weight @ profile, float(use @ profile)
-    comparable = power > _OVERLAP * full
-    usable = kept[:, columns] & comparable[:, np.newaxis]
-    expected = np.full(columns.size, np.nan)
-    enough = usable.sum(axis=0) >= _FEWEST
-    if not enough.any() or full == 0:
-        return expected
-    scale = (weight * np.where(kept, signal, 0.0)).sum(axis=1) / np.maximum(power, 1e-300)
-    factor = (use @ np.where(kept_own, own, 0.0)) / full
-    misfit = signal[:, columns] - scale[:, np.newaxis] * profile[columns]
-    expected[enough] = np.nanmedian(np.where(usable, misfit, np.nan)[:, enough], axis=0)
-    scale = scale[comparable]
-    middle = float(np.median(scale))
-    if middle > _BRIGHT * SIGMA_PER_MAD * float(np.median(np.abs(scale - middle))):
-        expected *= factor / middle
-    return expected + factor * profile[columns]
+    rows, row = np.unique(places[0], return_inverse=True)
+    near = rows[:, np.newaxis] + np.arange(-_ROWS, _ROWS + 1)
+    present = (near >= 0) & (near < len(data)) & (near != rows[:, np.newaxis])
+    near = np.clip(near, 0, len(data) - 1)  # shape (row, neighbour)
+    level, profile = (
+        nanmedian(np.where(present[..., np.newaxis], one[near], np.nan), axis=1)
+        for one in (background, sources)
+    )
+    use = kept[rows] * profile
+    signal = np.where(kept[near], data[near] - level[:, np.newaxis], 0.0)
+    power = np.einsum("rnc,rc,rc->rn", kept[near], use, profile)
+    scale = np.einsum("rnc,rc->rn", signal, use) / np.maximum(power, 1e-300)
+    full = power[:, _ROWS]  # of the row of the outlier itself
+    comparable = present & (power > _OVERLAP * full[:, np.newaxis])
+    factor = scale[:, _ROWS]
+    middle = nanmedian(np.where(comparable, scale, np.nan), axis=1)
+    scatter = np.where(comparable, np.abs(scale - middle[:, np.newaxis]), np.nan)
+    bright = middle > _BRIGHT * SIGMA_PER_MAD * nanmedian(scatter, axis=1)
+    ratio = np.divide(factor, middle, out=np.ones_like(factor), where=bright)
+    # the places, each with its neighbours
+    column = places[1][:, np.newaxis]
+    usable = kept[near[row], column] & comparable[row]
+    light = profile[row, places[1]]
+    misfit = signal[row, :, places[1]] - scale[row] * light[:, np.newaxis]
+    median = nanmedian(np.where(usable, misfit, np.nan), axis=1)
+    expected = level[row, places[1]] + factor[row] * light + ratio[row] * median
+    return np.where(usable.sum(axis=1) < _FEWEST, np.nan, expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -22,13 +23,15 @@ from click.testing import CliRunner, Result
 import glue_lrs
 from glue_lrs import Extraction, LRSError
 from glue_lrs.cli import main
-from glue_lrs.cli.batch import Resources
+from glue_lrs.cli.batch import Job, Resources
 from glue_lrs.cli.manifest import COLUMNS, Manifest
 from glue_lrs.cli.options import RecipeOptions
 from glue_lrs.cli.processes import in_processes
+from glue_lrs.cli.settings_table import SettingsTable
 from glue_lrs.errors import WriteError
 from glue_lrs.io.x1d_reader import read_single
 from glue_lrs.measurement import aperture_at_source
+from glue_lrs.simulation import Scene, Source
 from glue_lrs.timeseries import light_curve
 from tests.helpers.command_line import extract as run
 from tests.helpers.images import slit
@@ -183,11 +186,18 @@ def test_files_of_others_are_not_replaced() -> None:
     assert run(*FILES, *RECORDED).exit_code == 1
     assert manifest()["status"].tolist().count("failed") == 1
     Path("a_s2d.fits").write_bytes(image)
-    assert run(*FILES, *RECORDED).exit_code == 0
+    assert run(*FILES, *RECORDED, "--set", "xstart=9").exit_code == 0
 
 
 def test_a_plot_belongs_to_the_output() -> None:
     run("a_s2d.fits", *RECORDED)
+    Path("out/a_x1d.png").write_text("of another program")
+    for _ in range(2):  # a run that failed does not make it a plot of the output
+        result = run("a_s2d.fits", *RECORDED, "--plot", "--set", "xstart=9")
+        assert result.exit_code == 2
+        assert "out/a_x1d.png: exists, expected a new name" in result.stderr
+        assert Path("out/a_x1d.png").read_text() == "of another program"
+    Path("out/a_x1d.png").unlink()
     result = run("a_s2d.fits", *RECORDED, "--plot")
     assert result.exit_code == 0, result.stderr
     before = written()
@@ -196,6 +206,14 @@ def test_a_plot_belongs_to_the_output() -> None:
     Path("out/a_x1d.png").unlink()
     assert run("a_s2d.fits", *RECORDED, "--plot").exit_code == 0
     assert sorted(written()) == ["a_x1d.fits", "a_x1d.png"]
+    # After a run that failed, and with other options, both are replaced.
+    image = Path("a_s2d.fits").read_bytes()
+    Path("a_s2d.fits").write_bytes(image[:5000])
+    assert run("a_s2d.fits", *RECORDED, "--plot").exit_code == 2
+    Path("a_s2d.fits").write_bytes(image)
+    before = written()
+    assert run("a_s2d.fits", *RECORDED, "--plot", "--set", "xstart=9").exit_code == 0
+    assert not set(written().values()) & set(before.values())
 
 
 def test_a_run_that_was_killed_goes_on_where_it_stopped() -> None:
@@ -243,12 +261,46 @@ def test_another_file_is_not_taken_for_a_manifest(content: str, expected: str) -
     assert Path("run.ecsv").read_text() == content
 
 
+def test_outputs_beside_the_folder_of_the_manifest_have_absolute_paths(here: Path) -> None:
+    Path("lists").mkdir()
+    words = [*QUIET, "--manifest", "lists/run.ecsv", "--output-dir", "out"]
+    assert run(FILES[0], *words).exit_code == 0
+    table = Table.read("lists/run.ecsv", format="ascii.ecsv")
+    assert table["output"].tolist() == [f"{here}/out/a_x1d.fits"]
+    assert table["file"].tolist() == [f"{here}/a_s2d.fits"]
+
+
+def test_tables_that_are_no_manifest_any_more() -> None:
+    run(FILES[0], *RECORDED)
+    content = Path("run.ecsv").read_text()
+    for old, new, expected in (
+        ("title: manifest of glue-lrs", "title: my files",
+         "is not a manifest of glue-lrs: it has another title"),
+        ('"out/a_x1d.fits","done"', '"","done"', "row 1 has no output, expected a file"),
+    ):  # fmt: skip
+        assert old in content
+        Path("run.ecsv").write_text(content.replace(old, new))
+        assert refused(FILES[0], *RECORDED) == f"run.ecsv: {expected}"
+
+
 def test_wrong_usage_of_a_manifest() -> None:
     assert "--redo needs --manifest" in refused(*FILES, *QUIET, "--redo")
     assert "expected .ecsv" in refused(*FILES, *QUIET, "--manifest", "run.txt")
     assert "none/run.ecsv" in refused(*FILES, *QUIET, "--manifest", "none/run.ecsv")
     with Manifest.opened("run.ecsv"):
         assert refused(*FILES, *RECORDED) == "run.ecsv: is in use by another run of glue-lrs"
+
+
+def test_a_manifest_that_is_replaced_while_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a run that started within the same milliseconds."""
+    run(FILES[0], *RECORDED)
+
+    def replaced(stream: BinaryIO, mode: int) -> None:
+        Path("new.ecsv").write_bytes(Path("run.ecsv").read_bytes())
+        os.replace("new.ecsv", "run.ecsv")
+
+    monkeypatch.setattr("fcntl.flock", replaced)
+    assert refused(*FILES, *RECORDED) == "run.ecsv: is in use by another run of glue-lrs"
 
 
 # --- ends --------------------------------------------------------------------------------------
@@ -365,6 +417,16 @@ def test_resources_are_checked() -> None:
         *FILES, "--jobs", 2, "--scheduler", "tcp://127.0.0.1:1"
     )
     assert Resources(-1).processes == os.cpu_count()
+    for number in (0, -2):
+        assert f"--jobs is {number}, expected 1 or more" in refused(*FILES, "--jobs", number)
+    assert "--jobs is 1025, expected at most 1024" in refused(*FILES, "--jobs", 1025)
+    assert Resources(1024).processes == 1024
+
+
+def test_paths_of_jobs_are_absolute_for_other_folders(here: Path) -> None:
+    found = Job(files=("a.fits", "/b.fits"), output="out/x.fits", plot="x.png").absolute()
+    assert found.files == (f"{here}/a.fits", "/b.fits")
+    assert found.targets == (f"{here}/out/x.fits", f"{here}/x.png")
 
 
 def test_paths_of_references_are_absolute_for_other_folders(here: Path) -> None:
@@ -402,6 +464,18 @@ c_s2d.fits,,,,,
         found = read_single(f"{name}_x1d.fits")
         for column, values in meta["extraction"].columns.items():
             np.testing.assert_array_equal(found.columns[column], values)
+
+
+def test_files_are_relative_to_the_folder_of_the_table(here: Path) -> None:
+    Path("night").mkdir()
+    table = Table({"file": ["a_s2d.fits", "/b_s2d.fits"], "extract1d": ["my.json", ""]})
+    table["nods"] = ['["c_s2d.fits"]', ""]
+    table.write("night/settings.ecsv", format="ascii.ecsv")
+    found = SettingsTable("night/settings.ecsv")
+    assert found.files == ["night/a_s2d.fits", "/b_s2d.fits"]
+    expected = {"extract1d": "night/my.json", "nods": ["night/c_s2d.fits"]}
+    assert found.keys(f"{here}/night/a_s2d.fits") == expected
+    assert found.keys("/b_s2d.fits") == {}
 
 
 def test_files_that_are_named_need_a_row() -> None:
@@ -534,6 +608,25 @@ def test_a_second_run_makes_the_light_curves_that_have_changed(series_files: lis
     result = curves(*series_files, *CURVES, "--bins", 4)
     assert result.exit_code == 2
     assert result.stderr.count("exists, expected a new name") == 2
+
+
+def test_light_curves_of_images_depend_on_the_content_of_references() -> None:
+    Scene(sources=(Source(flux=0.1),), exposure_time=30.0).calints(8).image.write("s_calints.fits")
+    edit = ["reference", "edit", "--exp-type", "MIR_LRS-SLITLESS", "-o", "my.json", "--overwrite"]
+    words = ["s_calints.fits", "--extract1d", "my.json", "--set", "apply_apcorr=false", *CURVES]
+    done = []
+    for start in (28, 28, 30):
+        assert CliRunner().invoke(main, [*edit, "--set", f"xstart={start}"]).exit_code == 0
+        result = curves(*words)
+        assert result.exit_code == 0, result.stderr
+        done.append("up to date" in result.stdout)
+    assert done == [False, True, False]
+    (row,) = Table.read("curves.ecsv", format="ascii.ecsv")
+    recorded = json.loads(row["parameters"])["extraction"]
+    assert recorded["extract1d"] == "my.json"
+    assert recorded["sha256"] == {
+        "my.json": hashlib.sha256(Path("my.json").read_bytes()).hexdigest()
+    }
 
 
 def test_wrong_usage_of_many_light_curves(series_files: list[str]) -> None:

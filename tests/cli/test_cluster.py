@@ -24,6 +24,7 @@ from glue_lrs import LRSError
 from glue_lrs.cli import main
 from glue_lrs.cli.cluster import on_cluster
 from glue_lrs.io.x1d_reader import read_single
+from glue_lrs.simulation import Scene, Source
 from tests.helpers.command_line import extract as run
 from tests.helpers.images import slit
 from tests.helpers.light_curves import series
@@ -168,6 +169,12 @@ def test_light_curves_and_references_are_found_from_another_folder(
     spectrum = read_single("a_x1d.fits")
     assert spectrum.provenance is not None
     assert spectrum.provenance["parameters"]["reference"]["xstart"] == 9
+    Scene(sources=(Source(flux=0.1),), exposure_time=30.0).calints(8).image.write("s_calints.fits")
+    words = ["reference", "edit", "--exp-type", "MIR_LRS-SLITLESS", "-o", "less.json", "--set"]
+    assert CliRunner().invoke(main, [*words, "xstart=28"]).exit_code == 0
+    options = ["--extract1d", "less.json", *QUIET, "--scheduler", cluster]
+    result = CliRunner().invoke(main, ["lightcurve", "s_calints.fits", *options])
+    assert result.exit_code == 0, result.stderr
 
 
 def kill_once(mark: str) -> None:

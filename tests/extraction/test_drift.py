@@ -47,6 +47,17 @@ def test_a_drift_is_corrected(size: float, without: float) -> None:
     assert shift - shift.mean() == pytest.approx(moved - moved.mean(), abs=0.002)
 
 
+def test_rows_that_always_lack_a_bright_pixel_are_corrected_for_the_others() -> None:
+    """Their flux depends more on the position than that of other rows."""
+    image = stack(0.5)
+    data = image.data.copy()
+    rows = slice(100, 300)
+    data[:, rows, 37] = np.nan
+    damaged = replace(image, data=data)
+    assert scatter(extracted(damaged)) > 20.0
+    assert scatter(extracted(damaged, drift="correct")) < 1.6
+
+
 def test_errors_are_scaled_like_the_flux() -> None:
     image = stack(0.5)
     plain, found = extracted(image).columns, extracted(image, drift="correct").columns

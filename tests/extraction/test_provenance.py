@@ -25,6 +25,7 @@ from glue_lrs.reference.schema import IN_MEMORY
 from glue_lrs.simulation.scene import Scene
 from glue_lrs.simulation.spectra import Source
 from glue_lrs.spectra.extraction import Extraction
+from glue_lrs.spectra.provenance import check_record, same_recipe
 from glue_lrs.viewers.live.script import python_lines
 
 WAVES = np.linspace(2.5, 14.6, 60)
@@ -286,3 +287,37 @@ def test_records_of_a_wrong_type_are_refused_in_one_line(
     with pytest.raises(LRSError, match=message) as caught:
         rerun(record | change)
     assert "\n" not in str(caught.value)
+
+
+def test_recipes_are_the_same_if_the_results_are() -> None:
+    one = {
+        "parameters": {"options": {"max_lost": 0.5}},
+        "references": {"apcorr": {"filename": "a.fits", "sha256": "1"}},
+        "input": {"filename": "x.fits", "sha256": "2"},
+        "versions": {"numpy": "2.0"},
+        "date": "2026-01-01", "findings": [],
+    }  # fmt: skip
+    moved = {"filename": "y.fits", "sha256": "2"}
+    assert same_recipe(one, one | {"input": moved, "date": "2026-02-01"})
+    for changed in (
+        {"parameters": {"options": {"max_lost": 0.4}}},
+        {"references": {"apcorr": {"filename": "a.fits", "sha256": "9"}}},
+        {"input": moved | {"sha256": "9"}},
+        {"inputs": [moved]},
+        {"versions": {"numpy": "2.1"}},
+    ):
+        assert not same_recipe(one, one | changed)
+    unknown = {"filename": "x.fits", "sha256": None}  # the name counts then
+    assert same_recipe(one | {"input": unknown}, one | {"input": unknown})
+    assert not same_recipe(one | {"input": unknown}, one | {"input": unknown | moved})
+    assert not same_recipe(
+        one | {"input": unknown}, one | {"input": unknown | {"filename": "y.fits"}}
+    )
+
+
+def test_records_of_combinations_have_types_of_their_own() -> None:
+    check_record({"parameters": {"clip": 3.0}, "inputs": [{"integration": 1}]}, combined=True)
+    with pytest.raises(LRSError, match="invalid value of 'parameters'"):
+        check_record({"parameters": {"clip": 3.0}}, combined=False)
+    with pytest.raises(LRSError, match="invalid value of 'inputs'"):
+        check_record({"inputs": [{"integration": "first"}]}, combined=True)

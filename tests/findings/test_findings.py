@@ -170,6 +170,48 @@ def test_a_misfit_of_the_profile_is_no_outlier(law: str) -> None:
     assert found["outliers"].values["rows"] == 1
 
 
+def true_light(scene: Scene) -> np.ndarray:
+    """Light of the sources without noise and background, in the aperture of `at(13.05)`."""
+    truth = scene.s2d(nod=1).truth
+    column = np.arange(truth.data.shape[1])
+    weights = np.clip(np.minimum(column + 0.5, 17.05) - np.maximum(column - 0.5, 9.05), 0.0, 1.0)
+    return np.asarray(np.nan_to_num(truth.data - truth.background) @ weights)
+
+
+def test_the_change_by_outliers_is_that_of_the_flux() -> None:
+    """A ray and a dead pixel in the same eighth of the rows do not cancel.
+
+    The flux of the source doubles within these 48 rows, which begin with row 98.
+    """
+    row, wave = np.arange(387), Scene().s2d(nod=1).truth.wavelength
+    known = np.isfinite(wave)
+
+    def steep(wavelength: Any) -> Any:
+        at = np.interp(wavelength, wave[known][::-1], row[known][::-1])
+        return 3e-3 * 2.0 ** (np.clip(at - 98.0, 0.0, 48.0) / 48.0)
+
+    scene = Scene(seed=1, sources=(Source(flux=steep),))
+    image, light = scene.s2d(nod=1).image, true_light(scene)
+    mean = light[98:146].mean()
+    data = image.data.copy()
+    data[108, 14] += 0.6 * light[108]
+    data[128, 12] -= 0.2 * mean
+    found = serious(at(13.05).check(replace(image, data=data)))["outlier_flux"]
+    assert found.values["rows"] == 2
+    assert found.values["highest"] == pytest.approx(0.6, rel=0.03)
+    expected = (0.6 * light[108] / mean + 0.2) / 48
+    assert found.values["share"] == pytest.approx(expected, rel=0.03)
+    assert "by +59% at" in found.text or "by +60% at" in found.text
+
+
+def test_the_light_of_a_neighbour_is_that_of_its_profile() -> None:
+    near, far = Source(flux=3e-3), Source(flux=1e-3, position=0.55)
+    scene = Scene(seed=1, sources=(near, far))
+    own = true_light(replace(scene, sources=(near,))).sum()
+    found = serious(at(13.05).check(scene.s2d(nod=1).image))["neighbour"]
+    assert found.values["share"] == pytest.approx(true_light(scene).sum() / own - 1.0, rel=0.02)
+
+
 @pytest.mark.parametrize(("rows", "kind"), [(30, "outlier_flux"), (60, "not_measured")])
 def test_a_fit_that_rejects_the_light_of_many_rows_finds_no_outliers(
     nod: SlitImage, rows: int, kind: str

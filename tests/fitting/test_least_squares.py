@@ -15,6 +15,7 @@ from glue_lrs.fitting.least_squares import (
     invert_symmetric,
     residuals,
     solve_limited,
+    solve_ridge,
 )
 
 
@@ -105,3 +106,16 @@ def test_limited_parameters(seed: int) -> None:
     assert (found >= least - 1e-12).all()
     expected = lsq_linear(design, data, (least, np.inf), tol=1e-12).x
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_solutions_are_those_of_the_inverses() -> None:
+    """Also without information about a parameter, or of the difference of two of them."""
+    rng = np.random.default_rng(6)
+    vectors = rng.normal(size=(5, 30, 4)) * [1.0, 1e3, 1e-3, 1.0]
+    vectors[2] = 0.0
+    vectors[3, :, 1] = 0.0
+    matrix, moments = np.einsum("rci,rcj->rij", vectors, vectors), rng.normal(size=(5, 4))
+    moments *= np.einsum("rii->ri", matrix) > 0
+    expected = (invert_ridge(matrix) @ moments[..., np.newaxis])[..., 0]
+    np.testing.assert_allclose(solve_ridge(matrix, moments), expected, rtol=1e-9)
+    assert not solve_ridge(matrix, moments)[2].any()

@@ -13,6 +13,7 @@ from glue_lrs.errors import ProfileError
 from glue_lrs.fitting.cutout import PixelPlanes
 from glue_lrs.fitting.options import FitOptions
 from glue_lrs.fitting.profile_fit import fit_profile
+from glue_lrs.fitting.profile_parameters import ProfileParameters
 from glue_lrs.profiles import EmpiricalProfile, GaussianProfile, SpatialProfile
 from tests.helpers.profiles import COLUMNS, PROFILES, WAVE, LopSided
 
@@ -123,6 +124,16 @@ def test_wings_are_not_negative() -> None:
     assert (wings == 0.0).any()
     light = profile(np.arange(-30.0, 31.0) + np.zeros((WAVE.size, 1)), WAVE)
     assert light.min() > -1e-3
+
+
+def test_parts_and_prior_of_the_parameters() -> None:
+    sizes = (2, 1, 3, 0, 2, 1)
+    values = np.arange(9.0)
+    parameters = ProfileParameters(values, values - 1.0, np.array([0.5] + [1.0] * 8), sizes)
+    parts = [parameters[kind].tolist() for kind in range(6)]
+    assert parts == [[0.0, 1.0], [2.0], [3.0, 4.0, 5.0], [], [6.0, 7.0], [8.0]]
+    assert parameters.modes.tolist() == [6.0, 7.0, 8.0]
+    assert parameters.penalty == 12.0  # (1 / 0.5)^2 + 8
 
 
 def test_images_without_light_raise_errors() -> None:

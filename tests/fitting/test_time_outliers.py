@@ -10,10 +10,19 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from glue_lrs import SlitImage
+from glue_lrs._utils.parallel import threads  # noqa: PLC2701 - as the command line does
 from glue_lrs.errors import ProductError
-from glue_lrs.fitting.time_outliers import find_time_outliers
+from glue_lrs.fitting.time_outliers import (
+    find_time_outliers,
+    remove_time_outliers,
+    removed_time_outliers,
+    without_time_outliers,
+)
+from glue_lrs.image.stack import read_stack
 from glue_lrs.simulation import Scene, Source
 from tests.helpers.images import COLUMNS, ROWS, stack
+from tests.helpers.plain_time_outliers import plain_outliers
+from tests.helpers.time_series import Defects, TimeSeries
 
 N_INT = 30
 _COLUMN = np.arange(COLUMNS)
@@ -224,3 +233,85 @@ def test_a_bright_pixel_lost_in_all_integrations_does_not_exclude_its_band() -> 
     data[7, 150, 35] += 50000.0
     found = find_time_outliers(replace(scene.calints(24).image, data=data))
     assert [7, 150, 35] in found.outliers.T.tolist()
+
+
+@pytest.mark.parametrize("struck", [slice(None), slice(11, 25, 3)], ids=["all", "some"])
+@pytest.mark.parametrize("flux", [1.0, step(0.5), spike(3.0)], ids=["constant", "eclipse", "flare"])
+def test_the_search_equals_a_plain_one(flux: Any, struck: slice) -> None:
+    """Pixel by pixel and in double precision; the search is in single precision.
+
+    Only integrations with outliers have a fit with weights.
+    """
+    clean = observed(flux)
+    rng = np.random.default_rng(5)
+    data, hit = np.array(clean.data), np.zeros(clean.data.shape, dtype=bool)
+    hit[struck] = rng.random(hit[struck].shape) < 0.02
+    data[hit] += (10.0 ** rng.uniform(2.0, 5.0, hit.sum())).astype(np.float32)
+    data[rng.random(data.shape) < 0.05] = np.nan
+    image = observed(flux, data=data)
+    check_plain_search(image)
+
+
+@pytest.mark.parametrize("together", [1, 4])
+def test_the_search_of_a_full_image_equals_a_plain_one(
+    together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last of its bands has fewer rows."""
+    monkeypatch.setattr("glue_lrs.fitting.time_search._TOGETHER", together)
+    series = TimeSeries(number=10, defects=Defects(lost=0.01, rays=0.003, hot=0.0, drift=0.05))
+    image = series.chunk(0, 10)
+    assert np.isfinite(image.wavelength).any(axis=1).sum() % 24
+    check_plain_search(image)
+
+
+def test_threads_find_the_same() -> None:
+    image = TimeSeries(number=8).chunk(0, 8)
+    expected = find_time_outliers(image)
+    with threads(2):
+        found = find_time_outliers(replace(image))
+    assert found is not expected
+    for name in ("outliers", "lost"):
+        assert_array_equal(getattr(found, name), getattr(expected, name))
+    for name, values in expected.lost_values.items():
+        assert_array_equal(found.lost_values[name], values)
+
+
+def check_plain_search(image: SlitImage) -> None:
+    found = find_time_outliers(image)
+    rows, columns = (np.isfinite(image.wavelength).any(axis=axis).nonzero()[0] for axis in (1, 0))
+    window = np.s_[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    planes = {
+        name: plane[window]
+        for name in ("data", "err", "var_poisson", "var_rnoise", "var_flat", "dq")
+        if (plane := getattr(image, name)) is not None
+    }
+    wavelength = image.wavelength[window[1:]]
+    outliers, expected = plain_outliers(replace(image, wavelength=wavelength, **planes))
+    first = [0, rows[0], columns[0]]
+    np.testing.assert_array_equal(found.outliers.T, np.argwhere(outliers) + first)
+    for places, values in (
+        (found.outliers, found.outlier_values), (found.lost, found.lost_values)
+    ):  # fmt: skip
+        time, row, column = (places.T - first).T
+        typical = np.nanmedian(np.asarray(planes["err"]), axis=0)[row, column]
+        difference = (values["data"] - expected[time, row, column]) / typical
+        assert np.abs(difference).max() < 0.01
+        assert time.size > 100
+
+
+@pytest.mark.parametrize("how", ["lost", "replace"])
+def test_outliers_that_are_removed_in_place(how: Any) -> None:
+    data = np.array(observed().data)
+    data[8, 20, 23] += 9e4
+    data[4, 21, 23] = np.nan
+    image = observed(data=data)
+    expected = without_time_outliers(image, how)
+    mine = read_stack(image, {})
+    made = remove_time_outliers(mine, how)
+    for name in ("data", "err", "var_poisson", "var_rnoise", "dq"):
+        assert_array_equal(getattr(made, name), np.asarray(getattr(expected, name)))
+    assert np.isnan(image.data[4, 21, 23])
+    assert without_time_outliers(made, how) is made
+    removed = removed_time_outliers(made)
+    assert removed is not None
+    assert [8, 20, 23] in removed.outliers.T.tolist()

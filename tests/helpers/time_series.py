@@ -168,8 +168,12 @@ class TimeSeries:
             for number, (first, stop) in enumerate(pairwise(edges), start=1)
         ]
 
-    def _write(self, path: Path, segment: int, first: int, stop: int) -> Path:
-        """Write one segment in chunks."""
+    def write_blank(self, path: Path) -> Path:
+        """Write one file whose pixels are 0, which takes little space on most disks."""
+        return self._write(path, 1, 0, self.number, blank=True)
+
+    def _write(self, path: Path, segment: int, first: int, stop: int, blank: bool = False) -> Path:
+        """Write one segment in chunks, or without values."""
         starts = list(range(first, stop, CHUNK))
         self.chunk(first, first + 1).write(path)
         with fits.open(path) as hdus:
@@ -178,8 +182,8 @@ class TimeSeries:
                 hdus[name].data  # noqa: B018 - loaded before the file is replaced
         with path.open("wb") as stream:
             where = dict(self._allocated(stream, hdus, segment, first, stop))
-        times = []
-        for start in starts:
+        times = [integration_times(first + 1, stop - first, 30.0)] if blank else []
+        for start in () if blank else starts:
             image = self.chunk(start, min(start + CHUNK, stop))
             times.append(image.times)
             for name, offset in where.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -42,3 +43,13 @@ def test_a_target_off_the_slit_has_no_position(product: str) -> None:
     assert operator.place(off, findings).position is None
     assert [one.kind for one in findings] == ["position_unknown"]
     assert "is 60 arcsec from the slit" in findings[0].text
+
+
+def test_a_bounding_box_far_beyond_the_image_gives_no_position() -> None:
+    """As in a damaged file, for which there would be too many columns to compute."""
+    image = Scene(seed=1).s2d().image
+    wcs = copy.deepcopy(image.wcs)
+    assert wcs is not None
+    wcs.bounding_box = ((-0.5, 1e12), (-0.5, 386.5))
+    found = expected_position(replace(image, wcs_source=wcs))
+    assert found == "the WCS bounding box ends at column 1e+12, the image has 45"

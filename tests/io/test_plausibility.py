@@ -18,6 +18,7 @@ from glue_lrs.errors import CorrectionError, LRSError, LRSWarning, ProfileError
 from glue_lrs.instrument import FIXED_SLIT
 from glue_lrs.io.apcorr import read_apcorr
 from glue_lrs.io.c1d import read_c1d
+from glue_lrs.io.plausibility import check_pixel_area
 from glue_lrs.io.psf import read_psf
 from glue_lrs.io.x1d_reader import read_x1d
 from tests.helpers.images import correction, slit, stack
@@ -252,3 +253,19 @@ def test_a_correction_that_does_not_reach_the_data(axes: dict[str, Any], message
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Extract1D.from_reference(REFERENCE, FIXED_SLIT, apcorr=table).run(slit())
+
+
+#: Solid angle of a pixel of 0.11 arcsec in sr.
+PIXEL = (0.11 / 206264.806) ** 2
+
+
+@pytest.mark.parametrize("factor", [0.2, 1.0, 5.0])
+def test_resampling_may_change_the_area_of_pixels(factor: float) -> None:
+    assert check_pixel_area(factor * PIXEL) == []
+
+
+@pytest.mark.parametrize(("factor", "text"), [(0.05, "0.05"), (50.0, "50")])
+def test_the_area_of_other_pixels_is_reported(factor: float, text: str) -> None:
+    (found,) = check_pixel_area(factor * PIXEL)
+    assert f"PIXAR_SR is {factor * PIXEL:.4g}, expected about 2.84e-13 sr" in str(found)
+    assert f"the flux would be {text} times the true one" in str(found)

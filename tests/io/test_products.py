@@ -1323,3 +1323,14 @@ def test_a_wcs_that_has_been_inverted_is_written_and_read(tmp_path: Path) -> Non
     image.write(tmp_path / "x_s2d.fits")
     again = SlitImage.read(tmp_path / "x_s2d.fits")
     np.testing.assert_allclose(again.wcs(20, 100), sky, rtol=1e-15)
+
+
+def test_a_wcs_whose_inverse_gives_arrays_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a damaged file, a parameter of which is an array."""
+    Scene(seed=1).s2d(1).image.write(tmp_path / "x_s2d.fits")
+    arrays = np.zeros(2), np.zeros(2)
+    monkeypatch.setattr(WCS, "backward_transform", lambda self, *world: arrays)
+    with pytest.raises(ProductError, match="the WCS in the ASDF extension cannot be read"):
+        SlitImage.read(tmp_path / "x_s2d.fits").wcs  # noqa: B018

@@ -291,6 +291,16 @@ def test_bands_without_rows_are_omitted(nod: tuple[Any, Measurement]) -> None:
         curve_of_growth(*nod, widths=[4.0], bands=[(20.0, 21.0)])
 
 
+def test_bands_with_infinite_errors_are_omitted(nod: tuple[Any, Measurement]) -> None:
+    """As in a damaged file."""
+    image, measurement = nod
+    damaged = replace(image, var_rnoise=np.where(image.wavelength < 8.0, np.inf, 1.0))
+    bands = [(6.0, 7.0), (9.0, 10.0)]
+    growth = curve_of_growth(damaged, measurement, widths=[4.0, 5.0], bands=bands)
+    assert growth.bands == ((9.0, 10.0),)
+    assert np.isfinite(growth.best)
+
+
 def test_the_curve_is_the_extraction_at_each_width(nod: tuple[Any, Measurement]) -> None:
     """The curve at a width is the extraction with an aperture of that width."""
     from glue_lrs import Extract1D

@@ -9,12 +9,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.interpolate import BPoly
 from scipy.optimize import nnls
 from scipy.stats import norm
 
 from glue_lrs.errors import ProfileError
+from glue_lrs.fitting.profile_parameters import expected_wings
 from glue_lrs.profiles import EmpiricalProfile, GaussianProfile, PSFProfile
-from glue_lrs.profiles.shape_modes import WING_WIDTHS, shape_modes, wing_light, wing_shapes
+from glue_lrs.profiles.shape_modes import (
+    WING_WIDTHS,
+    shape_modes,
+    wing_fractions,
+    wing_light,
+    wing_shapes,
+)
 from tests.helpers.profiles import COLUMNS, PROFILES, WAVE
 
 
@@ -59,8 +67,29 @@ def test_wings_are_gaussians() -> None:
         assert light == pytest.approx(norm.cdf(5.0, 0.0, width) - norm.cdf(-5.0, 0.0, width))
 
 
+def test_the_fractions_of_the_wings_are_bernstein_polynomials() -> None:
+    """In the logarithm of the wavelength, and constant beyond the range of the fit."""
+    wings = ((0.01, 0.04, 0.02), (0.0, 0.03, 0.0))
+    fractions = np.array([*wings, (0.0,) * 3, (0.0,) * 3])
+    profile = EmpiricalProfile(
+        domain=(5.0, 12.0), wings=tuple(map(tuple, fractions.tolist())),
+        coefficients=np.zeros((shape_modes().number, 1)),
+    )  # fmt: skip
+    wave = np.array([4.0, 5.0, 6.5, 9.0, 12.0, 14.0])
+    expected = BPoly(fractions.T[:, np.newaxis], np.log([5.0, 12.0]))(np.log(wave.clip(5.0, 12.0)))
+    np.testing.assert_allclose(profile.at(wave).wings, expected, atol=1e-14)
+
+
+def test_the_expected_wings_contain_four_per_cent_of_the_flux() -> None:
+    """The light of each is proportional to the inverse of its width."""
+    fractions = wing_fractions()
+    assert fractions.sum() == pytest.approx(0.04)
+    np.testing.assert_allclose(fractions / fractions[0], 3.0 / np.array([3.0, 6.0, 12.0, 24.0]))
+    assert expected_wings() == tuple((one,) * 3 for one in fractions.tolist())
+
+
 def test_a_sum_of_wings_describes_other_wings() -> None:
-    """Positive factors suffice for exponentials and Lorentzians, to 1% of their middle."""
+    """Positive factors suffice for exponentials and Lorentzians, to 2% of their middle."""
     offset = np.linspace(0.0, 30.0, 61)
     shapes = np.transpose(wing_shapes(offset))
     for wanted in (np.exp(-offset / 6.0), 1.0 / (1.0 + (offset / 4.0) ** 2)):

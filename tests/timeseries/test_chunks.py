@@ -108,5 +108,20 @@ def _light_curve(paths: list[str]) -> tuple[np.ndarray, int]:
     operator = Extract1D.from_reference(None, image.exp_type, **APERTURE, **CLEAN)
     curve = light_curve(ChunkedExtraction(operator, image, release=True), check=False)
     # Not ru_maxrss, which begins with that of the process that started this one.
+    return curve.flux[:, 0], _memory("VmHWM")
+
+
+def _memory(name: str) -> int:
+    """Return an amount of memory of this process in bytes."""
     status = Path("/proc/self/status").read_text()
-    return curve.flux[:, 0], 1024 * int(status.split("VmHWM:")[1].split()[0])
+    return 1024 * int(status.split(f"{name}:")[1].split()[0])
+
+
+@pytest.mark.filterwarnings("ignore::glue_lrs.LRSWarning")
+def test_reading_a_long_stack_keeps_no_pages_of_the_file(tmp_path: Path) -> None:
+    """A row of each integration is read for the checks."""
+    path = TimeSeries(number=1000).write_blank(tmp_path / "blank_calints.fits")
+    before = _memory("RssFile")
+    image = SlitImage.read([str(path)])
+    assert len(image.data) == 1000
+    assert _memory("RssFile") - before < 2e6
