@@ -69,8 +69,8 @@ class ExtractionApp:
     live : LiveExtraction
         State that the viewers share.
     image, spectrum_viewer, profile
-        The figures: `LRSImageView`, `LRSSpectrumView` and `SlitProfileView` for bqplot,
-        `ImageCanvas`, `SpectrumCanvas` and `ProfileCanvas` for ipympl.
+        The figures: ``LRSImageView``, ``LRSSpectrumView`` and ``SlitProfileView`` for bqplot,
+        ``ImageCanvas``, ``SpectrumCanvas`` and ``ProfileCanvas`` for ipympl.
     panel : Panel
         Settings and results.
     widget : ipywidgets.Widget
