@@ -62,8 +62,8 @@ def test_each_imported_package_is_declared_and_no_other() -> None:
     optional = names(PROJECT["optional-dependencies"]["qt"])
     optional |= names(PROJECT["optional-dependencies"]["crds"])
     optional |= names(PROJECT["optional-dependencies"]["dask"])
-    # bqplot imports six, and ipympl serves Matplotlib figures in notebooks
-    optional |= names(PROJECT["optional-dependencies"]["jupyter"]) - {"six", "ipympl"}
+    # bqplot imports six
+    optional |= names(PROJECT["optional-dependencies"]["jupyter"]) - {"six"}
     # gwcs reads the frames of a WCS with asdf-astropy; qtpy imports one of its bindings
     declared = (names(PROJECT["dependencies"]) - {"asdf-astropy"}) | (optional - {"pyqt6"})
     declared |= {"xarray"}  # for those who have it

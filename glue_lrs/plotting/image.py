@@ -173,14 +173,27 @@ def draw_plane(
         marked.mouseover = False  # the value at the pointer is that of the image
         ax.fill([], [], color=style.BAD_PIXEL, label="bad pixel")  # makes an entry in the legend
     ax.set_xlabel("column (cross-dispersion) [pixel]")
-    _add_wavelength_axis(ax, image)
+    add_wavelength_axis(ax, image)
     return ax.figure.colorbar(
         picture, ax=ax, location="bottom", pad=0.01, fraction=0.03, aspect=28, label=label
     )
 
 
-def _add_wavelength_axis(ax: Axes, image: SlitImage) -> None:
-    """Add a wavelength axis on the right with ticks at whole microns that do not overlap."""
+def add_wavelength_axis(ax: Axes, image: SlitImage) -> Any:
+    """Add a wavelength axis on the right with ticks at whole microns that do not overlap.
+
+    Parameters
+    ----------
+    ax : `~matplotlib.axes.Axes`
+        Axes with the rows of the image along y.
+    image : SlitImage
+        Image with the wavelengths.
+
+    Returns
+    -------
+    ``matplotlib.axes._secondary_axes.SecondaryAxis``
+        The axis, a child of `ax`.
+    """
     displayed, _ = grey.displayed_part(image)
     bottom, top = displayed.start, displayed.stop - 1
     wave = _row_mean(image.wavelength)
@@ -196,6 +209,7 @@ def _add_wavelength_axis(ax: Axes, image: SlitImage) -> None:
             if distinct and bottom <= row <= top:
                 ticks[f"{value:g}"] = row
     axis.set_yticks(list(ticks.values()), list(ticks))
+    return axis
 
 
 def _labelled(extract: Extract1D | Mapping[str, Extract1D] | None) -> Mapping[str, Extract1D]:

@@ -176,10 +176,17 @@ class Notebook:
 
     def axes(self, number: int) -> dict[str, float]:
         """Return the position and the size of the axes of a figure on the page."""
-        axes = self.page.locator(".bqplot .plotarea_events").nth(number)
-        axes.wait_for()
-        axes.scroll_into_view_if_needed()
-        box = axes.bounding_box()
+        return self._box(".bqplot .plotarea_events", number)
+
+    def canvas(self, number: int) -> dict[str, float]:
+        """Return the position and the size of a canvas of ipympl on the page."""
+        return self._box(".jupyter-matplotlib-canvas-div", number)
+
+    def _box(self, selector: str, number: int) -> dict[str, float]:
+        part = self.page.locator(selector).nth(number)
+        part.wait_for()
+        part.scroll_into_view_if_needed()
+        box = part.bounding_box()
         assert box is not None
         return dict(box)
 

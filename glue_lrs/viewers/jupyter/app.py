@@ -12,10 +12,12 @@ from glue_jupyter import JupyterApplication
 from IPython import get_ipython
 from IPython.display import display
 
+from glue_lrs._utils.validation import check_choice
 from glue_lrs.apertures.aperture import Aperture
 from glue_lrs.apertures.background import Background
 from glue_lrs.errors import LRSError, quoted
 from glue_lrs.extraction.extract1d import Extract1D
+from glue_lrs.viewers.jupyter.canvases import ImageCanvas, ProfileCanvas, SpectrumCanvas
 from glue_lrs.viewers.jupyter.image import LRSImageView
 from glue_lrs.viewers.jupyter.panel import Panel
 from glue_lrs.viewers.jupyter.profile import SlitProfileView
@@ -31,10 +33,13 @@ if TYPE_CHECKING:
     from glue_lrs.spectra.extraction import Extraction
     from glue_lrs.spectra.findings import Finding
 
-#: Heights of the figures in pixels.
+#: Packages that can draw the figures, the default first.
+BACKENDS = ("bqplot", "ipympl")
+
+#: Heights of bqplot's figures in pixels.
 _IMAGE, _SPECTRUM, _PROFILE = 560, 310, 210
 
-#: Fraction of the width for the image.
+#: Fraction of the width for the image with bqplot.
 _WIDTH = "42%"
 
 #: Run of a cell, and the applications that are open, by the cell that has opened them. A cell that
@@ -54,61 +59,75 @@ class ExtractionApp:
         Image, or its file.
     glue : JupyterApplication, optional
         Application of glue-jupyter in which to open the image. By default, a new one.
+    backend : {"bqplot", "ipympl"}
+        Package that draws the figures.
 
     Attributes
     ----------
     glue : JupyterApplication
-        Application of glue-jupyter, with the data and the viewers.
+        Application of glue-jupyter, with the data and, for bqplot, the viewers.
     live : LiveExtraction
         State that the viewers share.
-    image, spectrum_viewer, profile, panel : LRSImageView, LRSSpectrumView, SlitProfileView, Panel
-        The parts of the display.
+    image, spectrum_viewer, profile
+        The figures: ``LRSImageView``, ``LRSSpectrumView`` and ``SlitProfileView`` for bqplot,
+        ``ImageCanvas``, ``SpectrumCanvas`` and ``ProfileCanvas`` for ipympl.
+    panel : Panel
+        Settings and results.
     widget : ipywidgets.Widget
         The display.
     """
 
+    image: LRSImageView | ImageCanvas
+    spectrum_viewer: LRSSpectrumView | SpectrumCanvas
+    profile: SlitProfileView | ProfileCanvas
+
     def __init__(
-        self, source: SlitImage | Data | str | PathLike[str], glue: JupyterApplication | None = None
+        self,
+        source: SlitImage | Data | str | PathLike[str],
+        glue: JupyterApplication | None = None,
+        backend: str = "bqplot",
     ) -> None:
+        check_choice("backend", backend, BACKENDS)
         if glue is not None:
             _check_type("glue", glue, JupyterApplication)
+        self.backend = backend
         self.glue = JupyterApplication() if glue is None else glue
         self._owns_glue = glue is None
         try:
-            self.live = live = open_extraction(self.glue.session, source)
+            self.live = open_extraction(self.glue.session, source)
         except BaseException:
             if self._owns_glue:
                 close_widgets(widget_tree(widgets_of(self.glue), set()))
             raise
-        new = self.glue.new_data_viewer
-        self.image: LRSImageView = new("lrs-image", data=live.data, show=False)
-        self.spectrum_viewer: LRSSpectrumView = new(
-            "lrs-spectrum", data=live.spectrum_data, show=False
-        )
-        self.profile: SlitProfileView = new("lrs-profile", data=live.data, show=False)
-        self.panel = Panel(live)
-        editors = self.image.editor, self.profile.editor
-        for editor in editors:
-            assert editor is not None  # the image was opened
-            editor.on_text = self.panel.show_status
-        self.spectrum_viewer.on_text = self.panel.show_status
-        image = editors[0]
-        assert image is not None
-        image.on_adding = self._adding_changed
+        figures = self._with_ipympl() if backend == "ipympl" else self._with_bqplot()
+        self.panel = Panel(self.live)
+        editor = self.image.editor
+        assert editor is not None  # the image was opened
+        describing: list[Any] = [self.image, self.spectrum_viewer, self.profile]
+        if backend == "bqplot":
+            describing = [editor, self.spectrum_viewer, self.profile.editor]
+        for part in describing:
+            part.on_text = self.panel.show_status
+        editor.on_adding = self._adding_changed
         self.panel.adding.observe(self._adding_clicked, names="value")
-        self.widget = self._arranged()
+        self.widget = widgets.VBox([figures, self.panel.widget], layout={"width": "100%"})
         self.closed = False
         self._shown: object = None
 
     def __repr__(self) -> str:
         return f"<ExtractionApp of {self.live.data.label}{', closed' if self.closed else ''}>"
 
-    def _arranged(self) -> widgets.Widget:
-        """Return the display, arranged to the width of a notebook."""
+    def _with_bqplot(self) -> widgets.Widget:
+        """Make viewers of glue-jupyter, and return them, arranged to the width of a notebook."""
+        live, new = self.live, self.glue.new_data_viewer
+        image: LRSImageView = new("lrs-image", data=live.data, show=False)
+        spectrum: LRSSpectrumView = new("lrs-spectrum", data=live.spectrum_data, show=False)
+        profile: SlitProfileView = new("lrs-profile", data=live.data, show=False)
+        self.image, self.spectrum_viewer, self.profile = image, spectrum, profile
         for viewer, height in (
-            (self.image, _IMAGE - 40),
-            (self.spectrum_viewer, _SPECTRUM - 40),
-            (self.profile, _PROFILE),
+            (image, _IMAGE - 40),
+            (spectrum, _SPECTRUM - 40),
+            (profile, _PROFILE),
         ):
             viewer.figure.layout.height = f"{height}px"
             viewer.figure.min_aspect_ratio = 0.05  # bqplot would leave a part of the width empty
@@ -116,14 +135,21 @@ class ExtractionApp:
             viewer.figure.fig_margin = {"left": 62, "bottom": 38, "top": 8, "right": 10}
             viewer.axis_y.label_offset = "46px"
         left = widgets.VBox(
-            [self.image.toolbar, self.image.figure], layout={"width": _WIDTH, "min_width": "250px"}
+            [image.toolbar, image.figure], layout={"width": _WIDTH, "min_width": "250px"}
         )
         right = widgets.VBox(
-            [self.spectrum_viewer.toolbar, self.spectrum_viewer.figure, self.profile.figure],
+            [spectrum.toolbar, spectrum.figure, profile.figure],
             layout={"flex": "1 1 0%", "min_width": "300px"},
         )
-        figures = widgets.HBox([left, right], layout={"width": "100%"})
-        return widgets.VBox([figures, self.panel.widget], layout={"width": "100%"})
+        return widgets.HBox([left, right], layout={"width": "100%"})
+
+    def _with_ipympl(self) -> widgets.Widget:
+        """Make canvases, and return them beside each other, or below in a narrow notebook."""
+        self.image = ImageCanvas(self.live)
+        self.spectrum_viewer = SpectrumCanvas(self.live)
+        self.profile = ProfileCanvas(self.live)
+        right = widgets.VBox([self.spectrum_viewer.canvas, self.profile.canvas])
+        return widgets.HBox([self.image.canvas, right], layout={"flex_flow": "row wrap"})
 
     # --- display ---------------------------------------------------------------------------------
 
@@ -289,6 +315,7 @@ def extraction_app(
     source: SlitImage | Data | str | PathLike[str],
     *,
     glue: JupyterApplication | None = None,
+    backend: str = "bqplot",
     comparison: str | PathLike[str] | Data | None = None,
     show: bool = True,
     **keys: Any,
@@ -301,6 +328,9 @@ def extraction_app(
         Image, or the path of an s2d, cal or calints file.
     glue : JupyterApplication, optional
         Application of glue-jupyter in which to open the image. By default, a new one.
+    backend : {"bqplot", "ipympl"}
+        Package that draws the figures: bqplot in the browser, with viewers of glue-jupyter, or
+        Matplotlib on canvases of ipympl, with the views of the desktop application.
     comparison : str, path-like or Data, optional
         An x1d or x1dints file, or the glue dataset of a spectrum, to overlay.
     show : bool
@@ -317,9 +347,9 @@ def extraction_app(
     Raises
     ------
     LRSError
-        If a file cannot be read, or the image cannot be extracted.
+        If a file cannot be read, the image cannot be extracted, or there is no such backend.
     """
-    app = ExtractionApp(source, glue)
+    app = ExtractionApp(source, glue, backend)
     try:
         if keys:
             app.set(**keys)

@@ -64,6 +64,46 @@ def test_an_edge_is_dragged_in_jupyterlab(tmp_path: Path) -> None:
         assert re.match("ReferenceFileError: .*unknown key 'xstrat'", error[0])
 
 
+def test_an_edge_is_dragged_on_a_canvas_of_ipympl(tmp_path: Path) -> None:
+    saved(slit(), tmp_path / "nod1_s2d.fits")
+    opening = "import glue_lrs\nopened = glue_lrs.viewers.extraction_app\n"
+    opening += 'app = opened("nod1_s2d.fits", backend="ipympl")'
+    # the place of the upper edge on the canvas, and the width of a column, in pixels of the page
+    places = "canvas, axes = app.image.canvas, app.image.axes\n"
+    places += "(left, low), (right, _) = axes.transData.transform([(0, 12), (1, 12)])\n"
+    places += f"x = left + {UPPER} * (right - left)\n"
+    places += "print(x, app.image.figure.bbox.height - low, right - left)"
+    write_notebook(tmp_path / "test.ipynb", opening, places, _STATE)
+    with server(tmp_path) as url, notebook(url, "test.ipynb") as page:
+        page.run(0)
+        x, y, per_column = map(float, page.run(1).split())
+        start, stop, flux, row = map(float, page.run(2).split())
+        assert (start, stop) == pytest.approx((8.8, 15.8))
+        box = page.canvas(0)
+        x, y = box["x"] + x, box["y"] + y
+        before = shot(page.page, box)
+        page.drag((x, y), (x + 4.0 * per_column, y))
+        start, stop, wider, _ = map(float, page.run(2).split())
+        assert start == pytest.approx(8.8)
+        assert abs(stop - 19.8) < 0.5
+        assert wider > 1.02 * flux
+
+        box = page.canvas(0)
+        assert np.abs(shot(page.page, box) - before).max() > 0.1
+
+        # a click beside the aperture moves the crosshair there, and the figure receives the keys
+        x, y = box["x"] + 0.75 * box["width"], box["y"] + 0.3 * box["height"]
+        page.page.mouse.click(x, y)
+        for _ in range(2):
+            page.page.keyboard.press("ArrowUp")
+        moved = float(page.run(2).split()[3])
+        page.canvas(0)
+        page.page.mouse.click(x, y)
+        clicked = float(page.run(2).split()[3])
+        assert clicked > row + 5.0
+        assert moved == pytest.approx(clicked + 2.0, abs=0.5)
+
+
 def test_a_misplaced_aperture_is_corrected_as_the_tutorial_says(tmp_path: Path) -> None:
     scene = Scene(sources=(Source(flux=1e-3),), background_drift=0.2, seed=3)
     nod = scene.s2d(1)
