@@ -130,9 +130,14 @@ def run(
 
 
 def disagreements(
-    ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], tolerance: float
+    ours: dict[str, np.ndarray],
+    theirs: dict[str, np.ndarray],
+    tolerance: float,
+    largest: dict[str, float] | None = None,
 ) -> list[str]:
     """Name every column that differs by more than `tolerance` of max(|x|, column median).
+
+    In `largest`, the largest such difference of each column is kept.
 
     On rows without flux our error and variance columns are NaN: they are not compared there.
     """
@@ -161,6 +166,8 @@ def disagreements(
         scale = np.maximum(np.abs(judge), np.median(np.abs(judge)))
         with np.errstate(invalid="ignore", divide="ignore"):
             error = np.where(mine == judge, 0.0, np.abs(mine - judge) / scale)
+        if largest is not None:
+            largest[name] = max(largest.get(name, 0.0), float(error.max()))
         if not error.max() <= tolerance:
             worst = int(error.argmax())
             found.append(

@@ -127,8 +127,8 @@ def acted(case: Case) -> set[str]:
     return {f"acted: {name}" for name, did in what.items() if did}
 
 
-def compare(case: Case, folder: Path) -> list[str]:
-    """All that differs between the two."""
+def compare(case: Case, folder: Path, largest: dict[str, float] | None = None) -> list[str]:
+    """All that differs between the two. In `largest`, the largest differences are kept."""
     apcorr = None
     if case.apcorr is not None:
         apcorr = folder / "apcorr.fits"
@@ -146,7 +146,7 @@ def compare(case: Case, folder: Path) -> list[str]:
             return [] if not subtracted.any() else ["BACKGROUND: there is one after all"]
         ours = operator(case, cls).run(case.image)
     tolerance = STIFF if case.stiff else TOLERANCE
-    found = pipeline.disagreements(ours.columns, theirs.columns, tolerance)
+    found = pipeline.disagreements(ours.columns, theirs.columns, tolerance, largest)
     for key, judge in theirs.keywords.items():
         mine = ours.keywords.get(key)
         if isinstance(judge, float) and np.isnan(judge) and "mended: limits" in mended(case):
