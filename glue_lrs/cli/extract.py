@@ -225,7 +225,6 @@ def _extract(job: _Job) -> batch.Done:
     from glue_lrs.spectra.summary import signal_to_noise
 
     image = SlitImage.read(list(job.files) if len(job.files) > 1 else job.path)
-    tasks.check_product_name(job.output, "x1dints" if image.is_stack else "x1d")
     operator = tasks.operator_from_options(image, _with_best_references(job))
     extraction = _written_before(job, operator, image)
     remarks: list[str] = []

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import numpy as np
+from ipywidgets.widgets import widget
 
 
 class Browser:
@@ -92,3 +93,8 @@ def seen(figure: Any, x: float, y: float = 0.0) -> np.ndarray:
 def moved(figure: Any, start: float, stop: float) -> float:
     """Columns between two places of the mouse."""
     return float(seen(figure, stop)[0] - seen(figure, start)[0])
+
+
+def open_widgets() -> tuple[str, ...]:
+    """The identifiers of all widgets that are open, also of those that other tests have left."""
+    return tuple(widget._instances)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 
-import ipywidgets
 import numpy as np
 import pytest
 from ipympl.backend_nbagg import Canvas
@@ -20,7 +19,7 @@ from glue_lrs import Aperture, Background, LRSError
 from glue_lrs.plotting.image import plot_image
 from glue_lrs.viewers import ExtractionApp, extraction_app
 from tests.helpers.images import COLUMNS, SOURCE, saved, stack
-from tests.helpers.ipympl import Browser, moved, seen
+from tests.helpers.ipympl import Browser, moved, open_widgets, seen
 from tests.helpers.live import assert_shows
 
 #: Edges of the default aperture of `slit`: 8 columns around the source.
@@ -354,10 +353,10 @@ def test_a_stack_has_a_slider(tmp_path: Path) -> None:
 
 
 def test_an_unknown_backend_is_one_line_and_opens_nothing(path: Path, app: ExtractionApp) -> None:
-    number = len(ipywidgets.Widget.get_manager_state()["state"])
+    before = set(open_widgets())
     with pytest.raises(LRSError, match="backend: found 'matplotlib', expected 'bqplot' or"):
         extraction_app(path, backend="matplotlib", show=False)
-    assert len(ipywidgets.Widget.get_manager_state()["state"]) == number
+    assert not set(open_widgets()) - before
 
 
 def test_closing_leaves_no_observer_no_widget_and_no_figure(path: Path) -> None:
@@ -376,9 +375,9 @@ def test_closing_leaves_no_observer_no_widget_and_no_figure(path: Path) -> None:
         app.close()
         return [weakref.ref(part) for part in parts]
 
-    number = len(ipywidgets.Widget.get_manager_state()["state"])
+    before = set(open_widgets())
     references = opened()
-    assert len(ipywidgets.Widget.get_manager_state()["state"]) == number
+    assert not set(open_widgets()) - before
     for _ in range(4):
         gc.collect()
     assert [one() for one in references if one() is not None] == []
