@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 #: for the background that was not subtracted.
 _RANGES = 8
 
-#: Number of rows over which the flux is averaged, with which that of outliers of a row is compared.
+#: Number of rows over which the flux is averaged; the flux of outliers is compared with this mean.
 _NEAR = 21
 
 #: Largest accepted change of the flux of a row, as a fraction of the mean around it. The profile is
 #: fitted to a few per cent of its peak, which is significant in a bright source.
 _LEAST_CHANGE = 0.05
 
-#: Largest fraction of the flux of the source that is on outliers of a row. If there is more, too
-#: little light is left to which the profile can be scaled.
+#: Largest fraction of the source's flux in a row that may fall on outliers. If more does, too few
+#: pixels remain to scale the profile.
 _MOST_LIGHT = 0.5
 
-#: Largest fraction of the rows in which more than `_MOST_LIGHT` may be on outliers. Cosmic rays hit
-#: far fewer rows like that: the fitted profile is wrong.
+#: Largest fraction of the rows in which more than `_MOST_LIGHT` may fall on outliers. Cosmic rays
+#: affect far fewer rows as severely: if there are more, the fitted profile is wrong.
 _MOST_ROWS = 0.1
 
 
