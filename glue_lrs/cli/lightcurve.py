@@ -155,7 +155,7 @@ def lightcurve(
         console.no_images()
     if pipeline:
         if images:
-            text = "is an image, expected spectra (x1dints), which glue-lrs extract makes of it"
+            text = "is an image, expected spectra (x1dints), which glue-lrs extract makes from it"
             raise LRSError(text, subject=images[0])
         if (
             bins

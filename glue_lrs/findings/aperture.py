@@ -75,8 +75,8 @@ def position_findings(case: Case) -> Iterator[Finding]:
     if expected is not None and offset is not None and abs(offset) > limit:
         yield Finding(
             "header_off",
-            f"the target was found at column {measured.column:.2f}, {offset:+.2f} from where the "
-            "header puts it",
+            f"the target was found at column {measured.column:.2f}, {offset:+.2f} from the "
+            "header position",
             {"offset": offset, "error": measured.column_error},
         )
 

@@ -50,7 +50,7 @@ def outlier_findings(case: Case) -> Iterator[Finding]:
         text = (
             f"in {unreliable} of {case.rows.sum()} rows, the fitted profile differs from the data"
         )
-        yield Finding("not_measured", f"{text}: outliers were not looked for")
+        yield Finding("not_measured", f"{text}: outliers were not searched for")
         return
     change = np.bincount(row, case.weights[row, column] * case.measurement.outliers[2], number)
     change = np.where(light < _MOST_LIGHT, change, 0.0)[rows]
@@ -70,9 +70,9 @@ def outlier_findings(case: Case) -> Iterator[Finding]:
     yield Finding(
         "outlier_flux" if share > NEGLIGIBLE else "outliers",
         "outliers, such as cosmic rays and dead pixels, change the flux in "
-        f"{int(affected.sum())} of {rows.size} rows, by {ratio[worst]:+.0%} at "
-        f"{case.measurement.wavelength[rows[worst]]:.2f} um, and by up to {share:.1%} of the mean "
-        "flux of an eighth of the rows",
+        f"{int(affected.sum())} of {rows.size} rows, most ({ratio[worst]:+.0%}) at "
+        f"{case.measurement.wavelength[rows[worst]]:.2f} um, and the mean flux of an eighth of the "
+        f"rows by up to {share:.1%}",
         {
             "rows": int(affected.sum()),
             "all": rows.size,
