@@ -91,7 +91,7 @@ def expected_fwhm(wavelength: ArrayLike) -> NDArray[np.float64]:
     return FWHM * PIXEL_SCALE * psf_width(wavelength)
 
 
-#: Suffixes of the names of the pipeline's products, which tell what a file contains.
+#: Suffixes of the file names of pipeline products, which identify the type of product.
 PRODUCT_SUFFIXES = (
     "uncal", "ramp", "rate", "rateints", "cal", "calints", "crf", "crfints", "bsub", "bsubints",
     "i2d", "s2d", "s3d", "x1d", "x1dints", "c1d", "whtlt",

@@ -40,7 +40,7 @@ class Resources:
     manifest : str, optional
         Manifest to read and to write.
     redo : bool
-        Whether to repeat what is up to date by the manifest.
+        Whether to repeat outputs that are up to date according to the manifest.
     """
 
     jobs: int = 1
@@ -76,13 +76,13 @@ def resource_options(command: Callable[..., int]) -> Callable[..., int]:
     )  # fmt: skip
     @click.option(
         "--scheduler", metavar="ADDRESS", type=options.FILE,
-        help="Address of a Dask scheduler, or its scheduler file (.json): work on its cluster.",
+        help="Run on a Dask cluster: address of its scheduler, or scheduler file (.json).",
     )  # fmt: skip
     @click.option(
         "--manifest", metavar="ECSV", type=options.FILE,
-        help="Table of all outputs. With an existing one, only what has changed is repeated.",
+        help="Table of all outputs. If it exists, only outputs that have changed are made again.",
     )  # fmt: skip
-    @click.option("--redo", is_flag=True, help="Repeat what is up to date by the manifest, too.")
+    @click.option("--redo", is_flag=True, help="Also repeat outputs that are up to date.")
     @wraps(command)
     def wrapped(
         *args: Any,
@@ -196,7 +196,8 @@ class Done:
     details : dict
         Other values for the command.
     unchanged : bool
-        Whether the output is up to date by the manifest. The other values are empty then.
+        Whether the output is up to date according to the manifest. If so, the other values are
+        empty.
     """
 
     row: dict[str, str] = field(default_factory=dict)
@@ -327,14 +328,14 @@ def summarize(jobs: Sequence[Job], outcomes: Sequence[Outcome], reporter: consol
 
 
 def _redone(job: AnyJob, record: Record | None) -> AnyJob:
-    """Return a job whose output is not up to date, although it is the one of the manifest."""
+    """Return a job whose output is made again, even if the manifest says that it is up to date."""
     return replace(job, record=None if record is None else replace(record, status="failed"))
 
 
 def _manifest(
     resources: Resources, folders: set[Path]
 ) -> contextlib.AbstractContextManager[Manifest | None]:
-    """Open the manifest, in a new folder if that is one of those of the outputs."""
+    """Open the manifest. Its folder is created if it is also a folder of an output."""
     if resources.manifest is None:
         return contextlib.nullcontext()
     from glue_lrs.cli.manifest import Manifest
@@ -377,7 +378,7 @@ def _repeatable(job: AnyJob) -> AnyJob:
 def _in_this_process(
     work: Callable[[AnyJob], Outcome], jobs: Sequence[AnyJob], number: int
 ) -> Generator[tuple[int, Outcome]]:
-    """Work on the jobs one after the other, on the blocks of a long exposure in threads."""
+    """Run the jobs one after the other, and the blocks of a long exposure in threads."""
     from glue_lrs._utils.parallel import threads
 
     with threads(number) if number > 1 else contextlib.nullcontext():
@@ -429,8 +430,8 @@ def _record(manifest: Manifest, job: Job, outcome: Outcome) -> None:
     packages = {name: one for name, one in package_versions().items() if name != "glue-lrs"}
     facts = {} if done is None else done.facts
     if done is None and job.record is not None and job.record.output_sha256:
-        # The output that a failed repetition has left alone may still be replaced later, with its
-        # plot, if it has one.
+        # The repetition failed, and the earlier output still exists: keep its record, so that a
+        # later run may replace it and its plot.
         facts = {"output_sha256": job.record.output_sha256, "parameters": job.record.parameters}
     values = {
         "status": "failed" if done is None else "done",
@@ -451,7 +452,7 @@ def _remove_remains(folders: set[str], resources: Resources) -> None:
         return
     from glue_lrs.cli.cluster import call_on_each_worker
 
-    # A worker recognises the remains of its own computer only.
+    # A worker finds the temporary files of processes on its own computer only.
     remove = partial(_remove_each, set(map(_absolute, folders)))
     call_on_each_worker(remove, resources.scheduler)
 

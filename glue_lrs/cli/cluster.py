@@ -70,7 +70,7 @@ def on_cluster(
         while remaining:
             made = client.map(call, list(remaining.values()), pure=False)
             indices = dict(zip(made, remaining, strict=True))
-            del made  # a result is released once it was received
+            del made  # release each result after it was received
             waiting = as_completed(list(indices), loop=client.loop)
             for future in waiting:
                 index = indices.pop(future)
@@ -105,7 +105,7 @@ def _connected(address: str) -> Iterator[Client]:
     with _without_messages_of_dask():
         try:
             if address.endswith(".json"):
-                if not Path(address).exists():  # Dask would wait for it without end
+                if not Path(address).exists():  # Dask would wait for it indefinitely
                     raise LRSError("the scheduler file does not exist", subject=address)
                 client = Client(scheduler_file=address, set_as_default=False)
             else:

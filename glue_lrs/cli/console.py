@@ -277,7 +277,7 @@ _NO_IMAGES = "glue_lrs.no_images"
 
 
 def no_images() -> None:
-    """Let no message of this command propose an option of an extraction: the files are spectra."""
+    """Omit options of an extraction from the hints of this command: its files are spectra."""
     click.get_current_context().meta[_NO_IMAGES] = True
 
 

@@ -241,7 +241,7 @@ def _extract(job: _Job) -> batch.Done:
 
 
 def _written(job: _Job, operator: Extract1D, image: SlitImage) -> tuple[Extraction, list[str]]:
-    """Extract an image, write and plot the spectrum, and return it and remarks on the fit."""
+    """Extract an image, write and plot the spectrum, and return it and notes about the fit."""
     from glue_lrs.plotting import save
 
     tasks.check_outputs(job.targets, job.overwrite)

@@ -57,8 +57,8 @@ def _bins(numbers: tuple[float, ...] | None) -> Any:
 )  # fmt: skip
 @click.option(
     "--output-dir", type=options.FOLDER, metavar="DIR",
-    help="Output folder, created if it does not exist. There is a light curve of each exposure of "
-    "which there are files.",
+    help="Output folder, created if it does not exist. One light curve is made "
+    "from the files of each exposure.",
 )  # fmt: skip
 @options.OVERWRITE
 @click.option(
@@ -155,7 +155,7 @@ def lightcurve(
         console.no_images()
     if pipeline:
         if images:
-            text = "is an image, expected spectra (x1dints), which glue-lrs extract makes of it"
+            text = "is an image, expected spectra (x1dints), which glue-lrs extract makes from it"
             raise LRSError(text, subject=images[0])
         if (
             bins

@@ -47,7 +47,7 @@ _TITLE = "manifest of glue-lrs"
 
 @dataclass(frozen=True)
 class Record:
-    """Row of a manifest, as far as it says whether an output is up to date.
+    """Values in a row of a manifest that determine whether an output is up to date.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ def _write(path: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _read(path: str, stream: BinaryIO) -> dict[str, dict[str, Any]]:
-    """Read the rows by output; the last row of an output counts, and a cut off line does not."""
+    """Read the last row of each output; an incomplete last line is ignored."""
     content = stream.read()
     content = content[: content.rfind(b"\n") + 1]
     try:

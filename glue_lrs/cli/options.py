@@ -236,14 +236,14 @@ class RecipeOptions:
         return values | ({"set": {**self.settings, **nods}} if self.settings else {})
 
     def recorded(self) -> dict[str, Any]:
-        """Return the options as in a manifest: `to_json`, with the checksums of their files."""
+        """Return the options as recorded in a manifest: `to_json` and the checksums of files."""
         from glue_lrs._utils.source_file import file_digest
 
         sums = {os.path.basename(path): file_digest(path) for path in self.files}
         return self.to_json() | ({"sha256": sums} if sums else {})
 
     def with_keys(self, keys: Mapping[str, Any]) -> RecipeOptions:
-        """Return the options with other keys, which precede: references, and those of --set."""
+        """Return the options with some references and settings replaced by those in `keys`."""
         references = {key: keys.get(key, getattr(self, key)) for key in REFERENCES}
         own = {key: value for key, value in keys.items() if key not in REFERENCES}
         return RecipeOptions(**references, settings=self.settings | own)

@@ -21,7 +21,7 @@ from glue_lrs.cli import console
 #: Time in seconds in which a process whose parent has ended may remove its temporary file.
 _GRACE = 10.0
 
-#: Number of times that a call must be killed, while it is alone, to fail.
+#: Number of times that the process of a call, while no other runs, is killed before the call fails.
 _ATTEMPTS = 2
 
 _KILLED = "its process was killed, perhaps for lack of memory; try fewer --jobs"
@@ -183,7 +183,7 @@ class _Worker:
 
 
 class _TerminatedError(Exception):
-    """The process was terminated, which is the same for a call as if it had been killed."""
+    """The process received a termination signal; the call is treated as if it had been killed."""
 
 
 #: Errors of calls whose processes have ended.

@@ -161,7 +161,7 @@ class ChunkedExtraction(Sequence["Extraction"]):
         try:
             drift_model(self.image)
         except (SourceError, MeasurementError) as error:
-            text = f"position and width of the integrations are unknown: {error.text}"
+            text = f"the drift of the source could not be measured: {error.text}"
             self.notes.append(Finding("not_measured", text))
             return False
         finally:

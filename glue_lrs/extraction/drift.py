@@ -56,10 +56,10 @@ def with_drift_columns(image: SlitImage, extraction: Extraction) -> Extraction:
 def _corrected(operator: Extract1D, image: SlitImage, extraction: Extraction) -> Extraction:
     """Return a box extraction as if the source had its mean position and width everywhere.
 
-    The fluxes of an integration are divided by the fraction of the light that the aperture
-    contains, and multiplied by that at the mean position. The fractions are those of the model from
-    which the drift was measured. An aperture that moves with the source would instead sum parts of
-    pixels, in which the light is not evenly distributed.
+    The fluxes of an integration are divided by the fraction of the source's flux that the aperture
+    contains, and multiplied by this fraction at the mean position. The fractions follow from the
+    model with which the drift was measured. The aperture is not moved with the source: its edges
+    would divide pixels, and the flux is not evenly distributed within a pixel.
     """
     weights = operator.weights(image, operator.place(image)).full(image.shape)
     # A row that lacks a bright pixel in all integrations depends strongly on the position.

@@ -353,7 +353,7 @@ def _fit_profile(
 ) -> tuple[InitialSources, SourceFit]:
     """Fit the profile and the traces, or only the traces if the profile is given.
 
-    Doubtful sources are dropped if they cannot be told from a shoulder of the profile.
+    Doubtful sources are dropped if they cannot be distinguished from a shoulder of the profile.
     """
 
     def fitted(sources: InitialSources) -> SourceFit:
@@ -371,8 +371,9 @@ def _fit_profile(
             return initial, found
         places = ", ".join(f"{middle_row_value(found.traces[i]):.2f}" for i in initial.doubtful)
         text = (
-            f"another source at column {places} cannot be told from a shoulder of the profile, and "
-            "its flux is included: expected both columns in position if there are two sources"
+            f"another source at column {places} cannot be distinguished from a shoulder of the "
+            "profile, and its flux is included: expected both columns in position if there are two "
+            "sources"
         )
         return replace(less, notes=(*less.notes, text)), alone
     except ProfileError as error:
@@ -413,9 +414,7 @@ def _header_findings(initial: InitialSources, result: OptimalResult) -> list[Fin
     if expected is None or abs(column - expected) <= limit:
         return []
     offset = column - expected
-    text = (
-        f"the source was found at column {column:.2f}, {offset:+.2f} from where the header puts it"
-    )
+    text = f"the source was found at column {column:.2f}, {offset:+.2f} from the header position"
     return [Finding("header_off", text, {"offset": offset, "error": error})]
 
 

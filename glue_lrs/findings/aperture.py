@@ -47,7 +47,7 @@ def position_findings(case: Case) -> Iterator[Finding]:
     }
     hint = Hint.to("give {} along the measured trace, from measure --reference", "src_coeff")
     if measured.expected is not None and not case.operator.positions(case.image):
-        moved = Hint.to("{} moves it where the header puts the source", use_source_posn=True)
+        moved = Hint.to("{} moves it to the header position of the source", use_source_posn=True)
         hint = moved.joined(hint)
     if abs(distance) - half > SIGNIFICANT * source.column_error:
         text = f"{span} does not contain the source: {where}"
@@ -75,8 +75,8 @@ def position_findings(case: Case) -> Iterator[Finding]:
     if expected is not None and offset is not None and abs(offset) > limit:
         yield Finding(
             "header_off",
-            f"the target was found at column {measured.column:.2f}, {offset:+.2f} from where the "
-            "header puts it",
+            f"the target was found at column {measured.column:.2f}, {offset:+.2f} from the "
+            "header position",
             {"offset": offset, "error": measured.column_error},
         )
 

@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 #: for the background that was not subtracted.
 _RANGES = 8
 
-#: Number of rows over which the flux is averaged, with which that of outliers of a row is compared.
+#: Number of rows over which the flux is averaged; the flux of outliers is compared with this mean.
 _NEAR = 21
 
 #: Largest accepted change of the flux of a row, as a fraction of the mean around it. The profile is
 #: fitted to a few per cent of its peak, which is significant in a bright source.
 _LEAST_CHANGE = 0.05
 
-#: Largest fraction of the flux of the source that is on outliers of a row. If there is more, too
-#: little light is left to which the profile can be scaled.
+#: Largest fraction of the source's flux in a row that may fall on outliers. If more does, too few
+#: pixels remain to scale the profile.
 _MOST_LIGHT = 0.5
 
-#: Largest fraction of the rows in which more than `_MOST_LIGHT` may be on outliers. Cosmic rays hit
-#: far fewer rows like that: the fitted profile is wrong.
+#: Largest fraction of the rows in which more than `_MOST_LIGHT` may fall on outliers. Cosmic rays
+#: affect far fewer rows as severely: if there are more, the fitted profile is wrong.
 _MOST_ROWS = 0.1
 
 
@@ -50,7 +50,7 @@ def outlier_findings(case: Case) -> Iterator[Finding]:
         text = (
             f"in {unreliable} of {case.rows.sum()} rows, the fitted profile differs from the data"
         )
-        yield Finding("not_measured", f"{text}: outliers were not looked for")
+        yield Finding("not_measured", f"{text}: outliers were not searched for")
         return
     change = np.bincount(row, case.weights[row, column] * case.measurement.outliers[2], number)
     change = np.where(light < _MOST_LIGHT, change, 0.0)[rows]
@@ -70,9 +70,9 @@ def outlier_findings(case: Case) -> Iterator[Finding]:
     yield Finding(
         "outlier_flux" if share > NEGLIGIBLE else "outliers",
         "outliers, such as cosmic rays and dead pixels, change the flux in "
-        f"{int(affected.sum())} of {rows.size} rows, by {ratio[worst]:+.0%} at "
-        f"{case.measurement.wavelength[rows[worst]]:.2f} um, and by up to {share:.1%} of the mean "
-        "flux of an eighth of the rows",
+        f"{int(affected.sum())} of {rows.size} rows, most ({ratio[worst]:+.0%}) at "
+        f"{case.measurement.wavelength[rows[worst]]:.2f} um, and the mean flux of an eighth of the "
+        f"rows by up to {share:.1%}",
         {
             "rows": int(affected.sum()),
             "all": rows.size,

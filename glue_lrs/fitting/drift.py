@@ -42,16 +42,16 @@ if TYPE_CHECKING:
 #: Number of integrations from which the model is made, evenly spaced in the stack.
 _SAMPLE = 64
 
-#: Largest difference of the relative flux in the integrations from which the model is made, and
-#: fraction of the brightest pixel of a row above which a pixel is used to measure it.
+#: Largest difference of the relative flux between the integrations from which the model is made;
+#: and fraction of the brightest pixel of a row above which pixels are used to measure this flux.
 _FLUX, _BRIGHT = 0.1, 0.3
 
 #: Maximum number of sources in the model.
 _MAX_SOURCES = 6
 
-#: Range of the positions in the sample, in columns, above which the model is made again, of
-#: integrations near their most frequent position only, which are at least `_FEWEST`. Otherwise it
-#: would be wider than one integration.
+#: If the positions in the sample differ by more than `_BLURRED` columns, the mean image is blurred.
+#: The model is then fitted again, to integrations within `_SHARP` columns of the most frequent
+#: position, but to at least `_FEWEST`.
 _BLURRED, _SHARP, _FEWEST = 0.1, 0.05, 5
 
 #: Maximum number of pixels that are read at once.
@@ -67,11 +67,11 @@ _OUTLIER, _OUTLIER_FRACTION = (
     0.1,  # second term as a fraction of the source model
 )
 
-#: Distance between the shifts of the model, in columns, largest shift, and number of comparisons.
+#: Step and maximum of the shifts of the model in columns, and maximum number of iterations.
 _GRID, _FARTHEST, _ROUNDS = 0.1, 3.0, 12
 
-#: Distances from a shift of the model, in units of `_GRID`, within which the model is not shifted
-#: again, and beyond which pixels must not be rejected because they differ from it.
+#: Distances from the shifted model in units of `_GRID`. Up to the first, the model is not shifted
+#: again. Beyond the second, pixels are rejected only by the wider limits for large shifts.
 _NEAR, _NEAR_FAR = 0.6, 5.0
 
 #: Columns on either side of the source that are compared, in standard deviations of the core at the
@@ -154,7 +154,7 @@ class DriftModel:
     Attributes
     ----------
     zero : float
-        Shift from the model to the position from which shifts are counted, in columns.
+        Shift relative to the model at the zero point of the returned shifts, in columns.
     """
 
     def __init__(self, model: SourceModel, fit: SlitFit, number: int) -> None:
@@ -261,9 +261,9 @@ class DriftModel:
         return made
 
     def _compare(self, at: _Kernels, data: NDArray[np.float32], good: Mask, far: bool) -> Array:
-        """Return shift and width relative to the model `at`, with errors, as `_block`.
+        """Return shift and width relative to the model `at`, with errors, in the form of `_block`.
 
-        `far` says whether the source is so far from the model that its pixels differ much from it.
+        If `far`, the source is so far from the model that wider limits for outliers apply.
         """
         allowed = self._far_limit if far else self._limit
         difference = data - at.model
@@ -311,7 +311,7 @@ class DriftModel:
         Parameters
         ----------
         drift : Drift
-            Shift and width of each integration. NaN stands for the mean.
+            Shift and width of each integration. NaN is replaced by the mean.
         weights : ndarray
             Weights of the pixels of the image, shape (row, column).
 
@@ -341,20 +341,20 @@ class DriftModel:
         return np.where(found > _LEAST_LIGHT, found, mean), mean
 
     def _lights_of(self, steps: Iterable[int], inside: Array) -> Array:
-        """Return the light in an aperture and its change with the width at shifts of the model.
+        """Return the flux in an aperture and its derivative with the width at shifts of the model.
 
         Parameters
         ----------
         steps : iterable of int
             Shifts from the mean position in units of `_GRID`.
         inside : ndarray
-            Weights of the pixels of the model, shape (row, column). The lights in the last aperture
-            are kept, because the chunks of a stack have the same one.
+            Weights of the pixels of the model, shape (row, column). The result for the last
+            aperture is cached, because the chunks of a stack have the same one.
 
         Returns
         -------
         ndarray
-            Shape (shift, light or its change with the width, source, row).
+            Shape (shift, flux or derivative, source, row).
         """
         aperture, lights = self._lights
         if not np.array_equal(aperture, inside):
@@ -523,8 +523,8 @@ def stack_light(image: SlitImage, weights: Array) -> tuple[Array, Array]:
 def without_hot_pixels(image: SlitImage) -> SlitImage:
     """Return a stack in which pixels that deviate from the model in all integrations are lost.
 
-    These are hot and dead pixels, in whose mean the model rejects them. The new stack is cached as
-    long as the image exists, and has the model of `image`.
+    These are pixels, such as hot and dead ones, that the fit to the mean image rejects as outliers.
+    The new stack is cached as long as `image` exists, and shares its drift model.
 
     Raises
     ------
@@ -546,8 +546,8 @@ def without_hot_pixels(image: SlitImage) -> SlitImage:
 
 
 def share_drift_model(image: SlitImage, other: SlitImage) -> None:
-    """Let a part or a version of a stack have the model of the stack.
+    """Use the drift model of a stack also for a part or a modified copy of it.
 
-    Its shifts are then counted from the same position.
+    The shifts of both then have the same zero point.
     """
     _MODELS[other] = drift_model(image)

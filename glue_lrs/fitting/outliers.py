@@ -293,8 +293,8 @@ class FittedRows:
             residual[known] -= np.nanmedian(share[known], axis=1)[:, np.newaxis] * model[known]
         else:
             residual -= model
-        # The model error is limited, so that all doubtful pixels are rejected in this trial. If the
-        # prediction is wrong, the trial rejects more pixels than the first fit and is not used.
+        # The model error is limited, so that this trial rejects all pixels that may be outliers. If
+        # the prediction is wrong, the trial rejects more pixels than the first fit and is not used.
         variance = self.variance[rows]
         allowed = variance + np.minimum(self.model_error[rows], 4.0 * variance)
         return good & (residual**2 > threshold**2 * allowed)

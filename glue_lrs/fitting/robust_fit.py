@@ -1,8 +1,7 @@
 """Iteratively reweighted least squares for many integrations with the same images.
 
-The first weights are those of Huber, which lead near the solution from any start, and the last ones
-those of Tukey's biweight, in which outliers have no weight. An integration without outliers has
-equal weights.
+The first fits use Huber's weights, which approach the solution from any start, the last ones
+Tukey's biweight, which gives outliers no weight. Integrations without outliers have equal weights.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _HUBER, _TUKEY = 1.5, 6.0
 #: Number of fits with each of the two weights, after which the fits have converged.
 _FITS = 3
 
-#: Largest deviation of a pixel in standard deviations above which a fit is repeated with weights.
+#: Deviation of a pixel in standard deviations above which the fit is repeated with weights.
 _OUTLYING = 4.5
 
 #: Smallest number of pixels of a band from which a standard deviation is estimated, to 8% or

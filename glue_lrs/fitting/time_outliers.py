@@ -100,7 +100,7 @@ class TimeOutliers:
         return image
 
     def _changes(self, image: SlitImage, how: Literal["lost", "replace"]) -> dict[str, Any]:
-        """Return places with ascending integrations, and values there, for each plane."""
+        """Return the changed pixels, sorted by integration, and their new values for each plane."""
         dq = _no_flags(image) if image.dq is None else image.dq
         if how == "lost":
             return {"dq": (self.outliers, _at(dq, self.outliers) | DO_NOT_USE)}
@@ -161,7 +161,7 @@ def remove_time_outliers(image: SlitImage, how: Literal["lost", "replace"]) -> S
 
 
 def share_removed_outliers(image: SlitImage, other: SlitImage) -> None:
-    """Let a version of a stack have the outliers that were removed from the stack, if any."""
+    """Record the outliers that were removed from a stack also for a modified copy of it."""
     if image in _REMOVED:
         _REMOVED[other] = _REMOVED[image]
 
@@ -172,7 +172,7 @@ def removed_time_outliers(image: SlitImage) -> TimeOutliers | None:
 
 
 def one_integration(image: SlitImage, number: int | None) -> SlitImage:
-    """Return an integration of a stack, of which `removed_time_outliers` are those of the stack.
+    """Return one integration, or the median, of a stack, with its record of removed outliers.
 
     Parameters
     ----------

@@ -299,9 +299,9 @@ def _typical_error(planes: Mapping[str, NDArray[Any]], lost: Mask) -> NDArray[np
 def _row_median(
     values: NDArray[np.float32], row: NDArray[np.intp], column: NDArray[np.intp]
 ) -> NDArray[np.float32]:
-    """Return the running median of `_BAND` rows at some pixels, the larger of the middle values.
+    """Return the running median over `_BAND` rows at some pixels.
 
-    It is that of `scipy.ndimage.median_filter`.
+    Of an even number of values, it is the larger middle one, as in `scipy.ndimage.median_filter`.
     """
     half = _BAND // 2
     padded = np.pad(values, ((half, _BAND - half - 1), (0, 0)), mode="edge")

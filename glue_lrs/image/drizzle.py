@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 _COLUMNS = 7
 
 #: Sum of the missing fractions of two neighbouring pixels above which drizzle filled them in. It is
-#: 1 if all exposures are bad there, and 1/2 if one of two is good. Without any bad pixel, weights
-#: that vary steeply give up to 0.4.
+#: 1 if all exposures are bad there, and 1/2 if one of two is good. Weights that vary steeply give
+#: fractions of up to 0.4 without any bad pixel.
 _FILLED = 0.75
 
 #: Missing fraction of a pixel beside a bad one below which its value is kept: the error is at most

@@ -34,7 +34,7 @@ _EXCLUDING = ("err", *PLANES, "dq")
 DATA_PLANES = (*_EXCLUDING, "drizzle_weight")
 
 
-#: Number of integrations by which pixels are recognised that are lost in all of them.
+#: Maximum number of integrations that `always_lost` examines.
 _SOME = 12
 
 #: Index that selects a part of a plane.
@@ -151,10 +151,10 @@ def lost_share(image: SlitImage) -> Array:
 
 
 def always_lost(image: SlitImage, columns: slice = slice(None)) -> Mask:
-    """Return the mask of pixels that are lost in all of some integrations, shape (row, column).
+    """Return the mask of pixels that are lost in all examined integrations, shape (row, column).
 
-    Up to `_SOME` integrations are examined, evenly spaced in the stack, as other pixels are lost in
-    few of them.
+    Up to `_SOME` integrations, evenly spaced in the stack, are examined. Pixels that are not
+    permanently bad are lost in few of them.
 
     Parameters
     ----------

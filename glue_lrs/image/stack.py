@@ -46,7 +46,7 @@ def stack_part(image: SlitImage, where: slice | NDArray[np.intp]) -> SlitImage:
     image : SlitImage
         Stack of integrations.
     where : slice or ndarray of int
-        Integrations in ascending order. Integers are for planes that are in memory.
+        Integrations in ascending order. An array requires planes that are in memory.
     """
     names = ("data", *DATA_PLANES)
     planes = {n: part_of(p, where) for n in names if (p := getattr(image, n)) is not None}

@@ -50,7 +50,7 @@ def error_budget(image: ImageSource, operator: Extract1D) -> QTable:
     Parameters
     ----------
     image : SlitImage, `~specutils.Spectrum`, str or path-like
-        Image to be extracted. Of a stack, give one integration or the median.
+        Single image. From a stack, select one integration or the median.
     operator : Extract1D
         Operator that extracts the image.
 

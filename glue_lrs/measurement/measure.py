@@ -336,7 +336,7 @@ def _notes(measurement: Measurement) -> list[str]:
     if expected is not None and offset is not None and not measurement.agrees:
         notes.append(
             f"the source is {offset:+.2f} columns ({offset * measurement.pixel_scale:+.3f} arcsec) "
-            f"from where the header puts it (column {expected.column:.2f})"
+            f"from the header position (column {expected.column:.2f})"
         )
     ratio, error = measurement.width_ratio
     if abs(ratio - 1.0) > max(0.15, 5.0 * error):

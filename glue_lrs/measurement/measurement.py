@@ -156,7 +156,7 @@ class Measurement:
         Number of pixels that were rejected as outliers, without pixels that are bad in the image.
     outliers : ndarray
         Row, column and deviation of each of these pixels from the model, shape (3, rejected). If a
-        pixel deviates less from what its neighbouring rows lead to expect, this is its deviation.
+        pixel deviates less from the prediction of the neighbouring rows, this deviation is given.
     chi2 : float
         Reduced chi-square of the fit.
     noise_factor : float

@@ -1,8 +1,8 @@
-"""Deviations of outliers from a fit, judged by the neighbouring rows.
+"""Deviations of outliers from a fit, compared with the neighbouring rows.
 
 The profile of a bright source differs from the fitted one by more than the errors of the pixels, so
-that good pixels may be rejected. Such a misfit is alike in neighbouring rows, and a cosmic ray or a
-dead pixel is not.
+that good pixels may be rejected. Such a misfit is similar in neighbouring rows; a cosmic ray or a
+dead pixel affects single rows.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 _ROWS = 15
 
 #: Smallest number of neighbouring pixels for a comparison. If there are fewer, the deviation from
-#: the fit counts if fewer than `_WIDE` adjacent columns are outliers, as in a hot column. A misfit
-#: is as wide as the profile.
+#: the fit is used if fewer than `_WIDE` adjacent columns are outliers, as in a hot column, and is
+#: otherwise set to 0, because a misfit is as wide as the profile.
 _FEWEST, _WIDE = 5, 3
 
-#: Smallest share of the light by which a row is scaled that a neighbouring row must have, too.
+#: Fraction of the squared profile in the good pixels of a row that must also fall on good pixels of
+#: a neighbouring row for a comparison.
 _OVERLAP = 0.5
 
 #: The misfit is proportional to the flux of the source if the flux in the neighbouring rows exceeds
@@ -67,11 +68,11 @@ def deviations(
 def _expected(
     data: Array, background: Array, sources: Array, kept: Mask, places: tuple[NDArray[np.intp], ...]
 ) -> Array:
-    """Return the data that the neighbouring rows lead to expect at some places.
+    """Predict the data at some pixels from the neighbouring rows.
 
-    The parameters are those of `deviations`, with the fitted background. The misfit of a row is its
-    data minus the background minus a profile, which is scaled to the row by the pixels that are
-    kept in both this row and that of the outlier. Background and profile are medians over the
+    The parameters are those of `deviations`, and the fitted background. The misfit of a row is its
+    data minus the background and the profile, which is scaled to the row in the pixels that are
+    good in both this row and that of the outlier. Background and profile are medians over the
     neighbouring rows, because a misfit changes the fit of the row of the outlier.
 
     Returns
@@ -98,7 +99,7 @@ def _expected(
     scatter = np.where(comparable, np.abs(scale - middle[:, np.newaxis]), np.nan)
     bright = middle > _BRIGHT * SIGMA_PER_MAD * nanmedian(scatter, axis=1)
     ratio = np.divide(factor, middle, out=np.ones_like(factor), where=bright)
-    # the places, each with its neighbours
+    # for each outlier, the pixels of its column in the neighbouring rows
     column = places[1][:, np.newaxis]
     usable = kept[near[row], column] & comparable[row]
     light = profile[row, places[1]]

@@ -1,7 +1,7 @@
 """Light curves of time series: white and spectroscopic, from the spectra of all integrations.
 
-The names in ``__init__.pyi`` are imported on first access, because light curves of images need the
-fits, which the formats of files do not.
+The names in ``__init__.pyi`` are imported on first access, because light curves from images need
+`glue_lrs.fitting`, which the readers of files do not.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class SpectralChunks:
         found = self._example.provenance
         if found is None or not isinstance(self.spectra, ChunkedExtraction):
             return found
-        return found.changed(findings=self.findings, columns={})  # the sums are those of a chunk
+        return found.changed(findings=self.findings, columns={})  # column sums of a chunk only
 
     @property
     def _example(self) -> Extraction:

@@ -1,10 +1,10 @@
 """Noise in the source-free pixels of an image, compared with the errors of these pixels.
 
 The noise is measured along the wavelength: the second difference of three rows contains the noise
-of the pixels, but neither the background nor the wings of the sources, which are smooth.
-Resampling hardly correlates rows, because the rows of an LRS s2d are detector rows. It does
-correlate neighbouring columns, so that the noise of a sum over columns is not the sum of the
-variances. Products of the noise of two columns are therefore measured, too.
+of the pixels, but neither the background nor the wings of the sources, which are smooth. Resampling
+hardly correlates rows, because the rows of an LRS s2d are detector rows. It does correlate
+neighbouring columns, so that the variance of a sum over columns is not the sum of the variances.
+The covariances of columns are therefore measured, too.
 """
 
 from __future__ import annotations
@@ -226,7 +226,8 @@ def source_free(pulls: Array, good: Mask) -> Mask:
     length, columns = good.shape
     number = max(length // _DETECTION_ROWS, 1)
     limits = np.arange(number + 1) * length // number
-    # Blocks of rows, shape (block, row of the block). The last row of some blocks is not theirs.
+    # Rows of each block, shape (block, row of the block). Shorter blocks are padded with a row that
+    # `inside` excludes.
     rows = limits[:-1, np.newaxis] + np.arange(np.diff(limits).max())
     inside = rows < limits[1:, np.newaxis]
     rows = np.minimum(rows, length - 1)
@@ -249,7 +250,7 @@ def source_free(pulls: Array, good: Mask) -> Mask:
 
 def _median(values: Array, known: Mask) -> Array:
     """Return the median of the known values along the last axis, infinite where there are none."""
-    ordered = np.sort(np.where(known, values, np.inf), axis=-1)  # the unknown ones are the last
+    ordered = np.sort(np.where(known, values, np.inf), axis=-1)  # unknown values come last
     number = known.sum(axis=-1, keepdims=True)
     middle = np.maximum(number - np.array([1, 0]), 0) // 2
     middle = np.minimum(middle, values.shape[-1] - 1)

@@ -483,7 +483,7 @@ def test_advice_is_printed(made: Path, here: Path) -> None:
     assert result.exit_code == 0
     lines = result.stderr.splitlines()
     (line,) = (x for x in lines if "does not contain the source" in x)
-    assert "(--set use_source_posn=true moves it where the header puts the source" in line
+    assert "(--set use_source_posn=true moves it to the header position of the source" in line
     assert "the background region (columns 34.00 to 38.00) overlaps the aperture" in result.stderr
     assert cells_of(*result.stdout.splitlines())["warnings"] == str(len(lines))
     result = run("extract", made / "a_s2d.fits", *QUIET, "-o", "moved.fits")

@@ -63,4 +63,4 @@ def test_without_a_source_the_spectra_have_no_drift() -> None:
     chunks = ChunkedExtraction(operator(empty), empty)
     assert "SHIFT" not in chunks[1].times.colnames
     (note,) = (one for one in chunks.findings if one.kind == "not_measured")
-    assert note.text.startswith("position and width of the integrations are unknown: ")
+    assert note.text.startswith("the drift of the source could not be measured: ")

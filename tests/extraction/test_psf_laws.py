@@ -71,14 +71,16 @@ def test_wings_are_told_from_a_constant(law: str) -> None:
 
 @pytest.mark.parametrize("ratio", [30.0, 300.0])
 def test_a_shoulder_of_the_profile_is_no_source(ratio: float) -> None:
-    """A companion with the same spectrum could not be told from it, so the user is warned."""
+    """A companion with the same spectrum could not be distinguished, so the user is warned."""
     found = study_law("asymmetric", ratio, 1, inspect=lambda result: result)
     assert abs(found.bias) < 0.003
     assert found.efficiency > 0.9
     for result in found.inspected:
         assert result.positive.tolist() == [True, False]
         texts = [one.text for one in result.extractions[0].findings]
-        assert any("cannot be told from a shoulder of the profile" in text for text in texts)
+        assert any(
+            "cannot be distinguished from a shoulder of the profile" in text for text in texts
+        )
 
 
 def fit_pair(share: float, apart: float) -> OptimalResult:

@@ -302,7 +302,7 @@ def test_the_headers_position_is_compared(off: float) -> None:
     found = measure(made(30, 8, pointing_error=off * PIXEL_SCALE).s2d(nod=1).image)
     assert found.offset == pytest.approx(off, abs=0.02)
     assert found.agrees == (off < 0.5)
-    notes = [note for note in found.notes if "from where the header puts it" in note]
+    notes = [note for note in found.notes if "from the header position" in note]
     assert len(notes) == (off > 0.5)
     assert ("DISAGREES" in found.report()) == (off > 0.5)
     strict = measure(made(30, 8, pointing_error=off * PIXEL_SCALE).s2d(nod=1).image, tolerance=0.1)

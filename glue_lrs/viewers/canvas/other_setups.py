@@ -90,7 +90,7 @@ class OtherSpectra(_Lines):
             line.set_data(wave, np.where(mask, np.nan, flux * factor))
 
     def _names(self, live: LiveExtraction) -> list[str]:
-        """Leave out the setup with which the spectrum is compared, which is drawn as such."""
+        """Omit the setup that is drawn as the comparison."""
         compared = None if live.compared is None else live.compared.source.get("setup")
         return [name for name in super()._names(live) if name != compared]
 

@@ -41,9 +41,9 @@ class NotebookViewer(ExtractionViewer):
         self.figure.layout.min_width = "200px"
 
     def show_error(self, text: str) -> None:
-        """Raise an `LRSError`, of which the cell shows one line.
+        """Raise an `LRSError`, which the cell displays in one line.
 
-        A viewer that is being made is closed: no one has it.
+        A viewer that is not yet part of the application is closed.
         """
         if self not in self.session.application.viewers:
             self.close()

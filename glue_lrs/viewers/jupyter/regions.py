@@ -118,7 +118,7 @@ class RegionEditor(Follower):
     # --- drawing ---------------------------------------------------------------------------------
 
     def sync(self, *_: object) -> None:
-        """Draw the current regions of the extraction, a little later if the drag is elsewhere."""
+        """Draw the regions of the extraction, with a delay during a drag in another figure."""
         self.geometry.regions = tuple(self.live.regions)
         if self.busy or self.live.operator is self.live.extract:
             self._later.call()

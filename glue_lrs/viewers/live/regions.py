@@ -243,7 +243,7 @@ class Region:
         return replace(self, lower=(lower - 0.5,), upper=(upper + 0.5,))
 
     def _positions(self, rows: ArrayLike, wavelength: ArrayLike) -> tuple[NDArray[np.float64], ...]:
-        """Return rows, wavelengths and the variable of the edges, broadcast to one shape."""
+        """Return rows, wavelengths and the variable of the edge polynomials, in one shape."""
         both = np.asarray(rows, dtype=float), np.asarray(wavelength, dtype=float)
         rows, wavelength = np.broadcast_arrays(*both)
         return rows, wavelength, rows if self.variable == "pixel" else wavelength

@@ -42,7 +42,7 @@ RESIDUAL_HINT = (
     "'rejected' is 1 in rejected pixels"
 )
 
-#: Noise of the errors (`Actions.set_noise`), text and tool tip.
+#: Values of the noise (`Actions.set_noise`), their labels and tool tips.
 NOISES = (
     ("propagated", "Propagated errors", "Errors of the pixels, as the pipeline propagates them"),
     (

@@ -146,7 +146,7 @@ class HasPointerView(FollowsExtraction):
 class _EdgeFilter(QtCore.QObject):
     """Filter of the events of a canvas that lets a viewer switch off a tool before a press.
 
-    Tools are called before the views if they were there first, so that they cannot give way later.
+    glue's tools may receive an event before the view, so that the view could not switch them off.
     """
 
     def __init__(self, viewer: HasPointerView) -> None:

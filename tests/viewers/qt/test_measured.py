@@ -89,7 +89,7 @@ def test_the_measured_source_and_the_header_disagree(
     tool(Tab(app, live).image, "lrs:aperture", "To the source").trigger()
     settle(0.1)
     assert panel.message.text().startswith("the source is +2.0")
-    assert "from where the header puts it" in panel.message.text()
+    assert "from the header position" in panel.message.text()
     assert "use_source_posn" not in panel.message.text()
     assert "aperture +2.0" in panel.position.source_label.text()
 

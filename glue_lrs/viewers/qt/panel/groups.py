@@ -310,7 +310,7 @@ class StatisticsGroup(PanelGroup):
 
         tip = "Select a range of wavelengths in the spectrum, or a range of rows in the image"
         self.range = add("range", tip)
-        tip = "Median ratio of flux to error in the range; without a background, the sky counts"
+        tip = "Median flux/error in the range; includes the sky if no background was subtracted"
         self.signal_to_noise = add("median S/N", tip)
         self.ratio = add("flux / comparison", "Median ratio in the range")
         tip = "Rows in the range with bad pixels in the aperture, and largest lost fraction"
