@@ -280,9 +280,7 @@ def test_report_table_and_json(faint: tuple[Simulated, Measurement, CurveOfGrowt
 
 @pytest.mark.parametrize("widths", [[], [0.5, 3.0], [np.nan]])
 def test_widths_are_checked(nod: tuple[Any, Measurement], widths: list[float]) -> None:
-    with pytest.raises(
-        LRSError, match=r"widths? (are|is) .*, expected (numbers|a finite)"
-    ):
+    with pytest.raises(LRSError, match=r"widths? (are|is) .*, expected (numbers|a finite)"):
         curve_of_growth(*nod, widths=widths)
 
 
