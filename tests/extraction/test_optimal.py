@@ -510,7 +510,7 @@ def test_header_and_data_that_disagree_are_told() -> None:
     simulated = scene(1, 1e-3, pointing_error=0.25).s2d(1)
     extraction = OptimalExtractor().run(simulated.image)  # which issues no warning: an info
     (off,) = [one for one in extraction.findings if one.kind == "header_off"]
-    assert re.search(r"found at column 15\.3., .2\.2. from where the header", off.text)
+    assert re.search(r"found at column 15\.3., .2\.2. from the header position", off.text)
     flux = extraction.columns["FLUX"]
     assert np.nanmedian(flux) == pytest.approx(1e-3, rel=3e-3)
     faint = scene(1, 1e-7).s2d(1)

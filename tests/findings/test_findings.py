@@ -201,7 +201,7 @@ def test_the_change_by_outliers_is_that_of_the_flux() -> None:
     assert found.values["highest"] == pytest.approx(0.6, rel=0.03)
     expected = (0.6 * light[108] / mean + 0.2) / 48
     assert found.values["share"] == pytest.approx(expected, rel=0.03)
-    assert "by +59% at" in found.text or "by +60% at" in found.text
+    assert "most (+59%) at" in found.text or "most (+60%) at" in found.text
 
 
 def test_the_light_of_a_neighbour_is_that_of_its_profile() -> None:

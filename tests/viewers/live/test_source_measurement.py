@@ -166,7 +166,7 @@ def test_the_measured_position_has_precedence_over_the_header(session: Session) 
     assert live.to_source()
     np.testing.assert_allclose(middle(live), SOURCE + 3, atol=0.02)
     notice = live.notices[0].text
-    assert notice.startswith("the source is +3.00 columns (+0.330 arcsec) from where the")
+    assert notice.startswith("the source is +3.00 columns (+0.330 arcsec) from the header position")
     assert notice.endswith("(column 12.30)")
     kept = live.extract
     assert not live.to_source()  # it is already there
