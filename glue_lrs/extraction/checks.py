@@ -98,8 +98,7 @@ def background_left(
     if subtracted:
         fraction = np.abs(fraction)
     left = (significant & (count > 0) & ~(fraction < NEGLIGIBLE)).nonzero()[0]
-    if subtracted:  # a misfit of the sources is alike in few ranges only
-        left = left[level[left] * np.median(level) > 0]
+    # What the model of the sources leaves of them is alike in few ranges only.
     if left.size < (starts.size / 2 if subtracted else 1):
         return []
     order = np.abs(fraction[left])

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy import units as u
 from astropy.io import fits
 
 from glue_lrs.combination.combination import COLUMNS, Combination, CombineInput
-from glue_lrs.errors import ProductError, listed, warn
+from glue_lrs.errors import LRSWarning, ProductError, listed, quoted, warn
 from glue_lrs.io import tables
 from glue_lrs.io.files import Source, asdf_hdu, atomic_write, opened
 from glue_lrs.io.headers import check_exp_type, product_header, set_card, without_structure
@@ -61,8 +62,8 @@ def read_c1d(source: Source) -> Combination:
                 f"the table {EXTENSION} has no column {missing[0]}, found "
                 f"{listed(hdu.columns.names) or 'none'}"
             )
-        units = {name: hdu.columns[names[name]].unit for name in COLUMNS}
-        units = {name: unit for name, unit in units.items() if unit} | _units(units["FLUX"])
+        stated = {name: hdu.columns[names[name]].unit for name in COLUMNS}
+        units = _known(stated, label) | _units(stated["FLUX"])
         known = [name for name in (*COLUMNS, QUALITY) if name in names]
         columns = tables.read_columns(hdu, {name: names[name] for name in known}, units)
         shape = columns["FLUX"].shape
@@ -87,6 +88,17 @@ def read_c1d(source: Source) -> Combination:
             provenance=provenance,
             filename=label,
         )
+
+
+def _known(stated: dict[str, str | None], label: str) -> dict[str, str]:
+    """Return the units that astropy knows, after warnings about others, such as that of WEIGHT."""
+    units = {name: unit for name, unit in stated.items() if unit}
+    for name, unit in tuple(units.items()):
+        if isinstance(u.Unit(unit, parse_strict="silent"), u.UnrecognizedUnit):
+            del units[name]
+            text = f"{name} is in {quoted(unit)}, which is no unit (TUNIT): it is read without one"
+            warn(LRSWarning(text, subject=label))
+    return units
 
 
 def _units(flux: str | None) -> dict[str, str]:

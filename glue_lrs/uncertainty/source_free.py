@@ -253,7 +253,6 @@ def _median(values: Array, known: Mask) -> Array:
     ordered = np.sort(np.where(known, values, np.inf), axis=-1)  # unknown values come last
     number = known.sum(axis=-1, keepdims=True)
     middle = np.maximum(number - np.array([1, 0]), 0) // 2
-    middle = np.minimum(middle, values.shape[-1] - 1)
     return np.asarray(np.take_along_axis(ordered, middle, axis=-1).mean(axis=-1))
 
 

@@ -49,6 +49,13 @@ def test_an_input_without_flux_hides_no_contradiction(order: tuple[int, ...]) ->
     assert factors == pytest.approx([1.15 / 1.3, 1.15], rel=0.01)
 
 
+def test_the_error_of_a_ratio() -> None:
+    spectra = [spectrum(np.full(SIZE, 1.0), error=0.02), spectrum(np.full(SIZE, 3.0), error=0.03)]
+    (one,) = found(spectra, "different_flux")
+    assert one.values["ratio"] == pytest.approx(3.0)
+    assert one.values["error"] == pytest.approx(np.hypot(0.03, 3.0 * 0.02) / SIZE**0.5)
+
+
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 def test_a_spectrum_of_the_sky_contradicts_those_of_the_source(order: tuple[int, ...]) -> None:
     sky = spectrum(np.random.default_rng(0).normal(0.0, 0.005, SIZE), error=0.005)

@@ -124,6 +124,18 @@ def test_the_source_is_off_the_aperture(nod: SlitImage, off: float, kind: str | 
         assert found[kind].values["distance"] == pytest.approx(-off, abs=0.05)
 
 
+def test_the_columns_of_a_tilted_aperture_are_those_in_the_reference_row(nod: SlitImage) -> None:
+    edges = [[18.0, 0.02], [26.0, 0.02]]
+    operator = Extract1D.from_reference(
+        None, SLIT, src_coeff=edges, independent_var="pixel", use_source_posn=False
+    )
+    text = serious(operator.check(nod))["source_outside"].text
+    row = measure(nod).row
+    lower, upper = (start + slope * row for start, slope in edges)
+    assert row > 0
+    assert text.startswith(f"the aperture (columns {lower + 0.5:.2f} to {upper - 0.5:.2f}) does")
+
+
 @pytest.mark.slow
 def test_light_of_hot_columns_at_the_edge_is_not_the_target() -> None:
     """As in real slitless pixels: dark reference columns, and hot ones that are not flagged."""
@@ -210,6 +222,24 @@ def test_the_light_of_a_neighbour_is_that_of_its_profile() -> None:
     own = true_light(replace(scene, sources=(near,))).sum()
     found = serious(at(13.05).check(scene.s2d(nod=1).image))["neighbour"]
     assert found.values["share"] == pytest.approx(true_light(scene).sum() / own - 1.0, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("level", "rows", "found"),
+    [(50.0, slice(None), True), (-50.0, slice(None), True), (50.0, slice(100, 200), False)],
+)
+def test_a_background_that_was_subtracted_wrongly(
+    nod: SlitImage, level: float, rows: slice, found: bool
+) -> None:
+    """A level in few rows is rather a misfit of the source."""
+    data = nod.data.copy()
+    data[rows] += level
+    findings = serious(at(13.05).check(replace(nod, data=data)))
+    assert set(findings) == ({"background_left"} if found else set())
+    if found:
+        assert "subtracted according to S_BKDSUB" in findings["background_left"].text
+        expected = 0.087 if level > 0 else 0.105  # of what is left
+        assert findings["background_left"].values["highest"] == pytest.approx(expected, abs=0.003)
 
 
 @pytest.mark.parametrize(("rows", "kind"), [(30, "outlier_flux"), (60, "not_measured")])

@@ -18,7 +18,7 @@ from specutils import Spectrum, SpectrumList
 from glue_lrs import Aperture, Extract1D
 from glue_lrs.combination.combination import COLUMNS, Combination
 from glue_lrs.combination.combine import combine
-from glue_lrs.errors import LRSError, ProductError, WriteError
+from glue_lrs.errors import LRSError, LRSWarning, ProductError, WriteError
 from glue_lrs.io.c1d import read_c1d
 from glue_lrs.io.formats import identify_c1d
 from glue_lrs.io.spectra import combine_files, read_inputs
@@ -86,6 +86,24 @@ def test_the_pipelines_model_opens_it(tmp_path: Path, combination: Combination) 
         _, _, wave = model.meta.wcs(np.arange(SIZE))
         np.testing.assert_allclose(wave, combination.wavelength)
         model.validate()
+
+
+def test_a_weight_in_no_unit(tmp_path: Path, combination: Combination) -> None:
+    """As in a damaged file. A flux in no unit is refused."""
+    path = tmp_path / "a_c1d.fits"
+    combination.write(path)
+    with fits.open(path, mode="update") as hdus:
+        hdus["COMBINE1D"].columns["WEIGHT"].unit = "??"
+    with pytest.warns(LRSWarning, match=r"a_c1d.fits: WEIGHT is in '\?\?', which is no unit"):
+        found = read_c1d(path)
+    assert found.table["WEIGHT"].unit is None
+    assert found.table["FLUX"].unit == u.Jy
+    with fits.open(path, mode="update") as hdus:
+        hdus["COMBINE1D"].columns["FLUX"].unit = "??"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LRSWarning)
+        with pytest.raises(ProductError, match=r"FLUX is in '\?\?', expected 'Jy'"):
+            read_c1d(path)
 
 
 def test_specutils_own_reader_opens_it(tmp_path: Path, combination: Combination) -> None:

@@ -25,6 +25,7 @@ from glue_lrs.uncertainty import (
     excess_noise,
     nod_variance,
 )
+from glue_lrs.uncertainty.source_free import source_free
 
 #: Fluxes in Jy with a signal-to-noise ratio of about 1, 37 and 260 in a row at 8 micron.
 FLUXES = (2e-6, 1e-4, 2e-3)
@@ -318,3 +319,16 @@ def test_empirical_noise_is_local() -> None:
     ratio = 1.0 + added.rnoise / (image.var_rnoise + image.var_poisson)
     assert np.nanmedian(ratio[30:120]) == pytest.approx(5.0, abs=0.8)
     assert np.nanmedian(ratio[230:]) == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("rows", [1, 47, 100, 145])
+def test_source_free_pixels_of_a_slit(rows: int) -> None:
+    """All but two columns at each end of the slit, the neighbours of a source, and bad pixels."""
+    pulls = np.random.default_rng(0).normal(0.0, 0.1, (rows, 30))
+    pulls[:, 12] += 20.0
+    good = np.ones(pulls.shape, dtype=bool)
+    good[:, :3] = good[:, 27:] = False  # beyond the slit
+    good[rows // 2, 20] = False
+    expected = good.copy()
+    expected[:, [3, 4, 11, 12, 13, 25, 26]] = False
+    assert_array_equal(source_free(pulls, good), expected)
